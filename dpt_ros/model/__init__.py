@@ -1,0 +1,1 @@
+"""The network: torch and timm, nothing else of ours."""

@@ -1,0 +1,185 @@
+"""
+Vision transformers of timm as backbones: an image in, four taps for the decoder out.
+
+A *tap* is what one block (or one convolutional stage) tells the decoder: a feature map and, where
+the block has one, its readout token. Names follow the paper (https://arxiv.org/abs/2103.13413,
+section 3.1); the numbers follow the authors' released code, which the weights were trained with.
+
+Shapes: B batch, C width of the transformer, (H, W) image in pixels, (h, w) its patch grid.
+Only the parts of a timm model that the decoder can see are kept: no classifier, no unused norm.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from timm.models.vision_transformer import VisionTransformer
+import torch
+from torch import nn, Tensor
+from torch.nn import functional as F
+
+
+class Tap(NamedTuple):
+    """What the decoder reads at one depth of the backbone."""
+
+    features: Tensor  # (B, C, h, w)
+    readout: Tensor | None  # (B, C), None for a convolutional stage
+
+
+def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], prefix: int = 1) -> Tensor:
+    """
+    Interpolate a square grid of learned position embeddings to another grid, as DPT's authors do.
+
+    Bilinear, half-pixel centers, no antialiasing. timm's own rule (bicubic, antialiased) changes
+    the output by percents, even at 480x480.
+
+    :param embedding: (1, prefix + n * n, C), the embeddings of the prefix tokens first.
+    :param grid: rows and columns wanted.
+    :param prefix: how many tokens stand before the patches.
+    :return: (1, prefix + rows * columns, C).
+    """
+    tokens, patches = embedding[:, :prefix], embedding[:, prefix:]
+    side = round(patches.shape[1] ** 0.5)
+    square = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(square, size=grid, mode='bilinear', align_corners=False)
+    return torch.cat((tokens, resized.flatten(2).transpose(1, 2)), dim=1)
+
+
+class ViT(nn.Module):
+    """A plain vision transformer: four of its blocks are tapped, before the final norm."""
+
+    def __init__(self, vit: VisionTransformer, blocks: Sequence[int]):
+        """
+        Take the parts of a timm transformer that the decoder can see.
+
+        :param vit: such as `timm.create_model('vit_large_patch16_384')`.
+        :param blocks: indices of the blocks to tap, from 0, shallow to deep.
+        """
+        super().__init__()
+        if vit.cls_token is None or vit.pos_embed is None:
+            raise ValueError('a backbone needs a readout token and learned positions')
+        self.cls_token, self.pos_embed = vit.cls_token, vit.pos_embed
+        self.patch_embed = vit.patch_embed.proj  # (B, 3, H, W) or a stage -> (B, C, h, w)
+        self.blocks = vit.blocks[: max(blocks) + 1]
+        self.taps = tuple(blocks)
+        self.patch = vit.patch_embed.feat_ratio()  # image pixels along a patch's side
+        self.channels = (vit.embed_dim,) * len(blocks)  # C of every tap
+        self.strides = (self.patch,) * len(blocks)  # image pixels per feature pixel of every tap
+
+    def forward(self, image: Tensor) -> list[Tap]:
+        """
+        Compute the taps.
+
+        :param image: (B, 3, H, W), normalized; H and W multiples of the patch size.
+        :return: one tap a block, shallow to deep, features (B, C, H / patch, W / patch).
+        """
+        return self.transform(self.patch_embed(image))
+
+    def transform(self, patches: Tensor) -> list[Tap]:
+        """Run the transformer on embedded patches (B, C, h, w) and collect its taps."""
+        batch, width, *grid = patches.shape
+        tokens = patches.flatten(2).transpose(1, 2)  # (B, h * w, C)
+        tokens = torch.cat((self.cls_token.expand(batch, -1, -1), tokens), dim=1)
+        tokens = tokens + resize_position_embedding(self.pos_embed, (grid[0], grid[1]))
+        taps = []
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if index in self.taps:
+                features = tokens[:, 1:].transpose(1, 2).reshape(batch, width, *grid)  # a view
+                taps.append(Tap(features, tokens[:, 0]))
+        return taps
+
+
+class Hybrid(ViT):
+    """
+    A ResNet whose last stage feeds a transformer: two taps are its stages, two are blocks.
+
+    Weights of the convolutions are standardized; see `STANDARDIZATIONS` for the choice.
+    """
+
+    def __init__(self, vit: VisionTransformer, blocks: Sequence[int], standardization: str):
+        """
+        Take the parts of a timm hybrid that the decoder can see.
+
+        :param vit: such as `timm.create_model('vit_base_r50_s16_384')`.
+        :param blocks: the two blocks to tap; the first two ResNet stages come before them.
+        :param standardization: a key of `STANDARDIZATIONS`.
+        """
+        super().__init__(vit, blocks)
+        resnet = vit.patch_embed.backbone
+        _use_standardized_convolutions(resnet, STANDARDIZATIONS[standardization])
+        self.stem, self.stages = resnet.stem, resnet.stages
+        infos = resnet.feature_info[1:3]  # of stages 0 and 1; entry 0 is the stem
+        self.channels = (*(info['num_chs'] for info in infos), *self.channels)
+        self.strides = (*(info['reduction'] for info in infos), *self.strides)
+
+    def forward(self, image: Tensor) -> list[Tap]:
+        """
+        Compute the taps.
+
+        :param image: (B, 3, H, W), normalized; H and W multiples of 16.
+        :return: stages at strides 4 and 8 without readout, then blocks at stride 16.
+        """
+        x, stages = self.stem(image), []
+        for stage in self.stages:
+            x = stage(x)
+            stages.append(Tap(x, None))
+        return [*stages[:2], *self.transform(self.patch_embed(x))]
+
+
+# How the spread of a filter is kept from zero when its weights are standardized: variance -> what
+# the centered weights are divided by. The same files exist under both rules; outputs differ by up
+# to a percent. 'dpt' is isl-org/DPT (timm 0.4.5), 'midas' is MiDaS 3.1 and transformers.
+STANDARDIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    'dpt': lambda variance: variance.sqrt() + 1e-5,
+    'midas': lambda variance: (variance + 1e-8).sqrt(),
+}
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """A convolution with standardized weights and TensorFlow's "SAME" padding."""
+
+    def __init__(self, like: nn.Conv2d, spread: Callable[[Tensor], Tensor]):
+        """Take sizes from `like`; `spread` is one of `STANDARDIZATIONS`."""
+        super().__init__(
+            like.in_channels,
+            like.out_channels,
+            (like.kernel_size[0], like.kernel_size[1]),
+            (like.stride[0], like.stride[1]),
+            bias=False,
+        )
+        self.spread = spread
+        self.frozen = False
+
+    def freeze(self) -> None:
+        """Standardize the weights once and for all: from here on this is a plain convolution."""
+        if not self.frozen:
+            self.weight = nn.Parameter(self.standardized().detach(), requires_grad=False)
+            self.frozen = True
+
+    def standardized(self) -> Tensor:
+        """Return the weights with zero mean and unit deviation over each filter."""
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        return (self.weight - mean) / self.spread(variance)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, c, H, W) to (B, C, ceil(H / stride), ceil(W / stride))."""
+        weight = self.weight if self.frozen else self.standardized()
+        return F.conv2d(F.pad(x, self._same(x)), weight, stride=self.stride)
+
+    def _same(self, x: Tensor) -> list[int]:
+        """Give left, right, top, bottom padding; the odd pixel goes right and below."""
+        padding = []
+        for axis in (1, 0):  # columns first, as F.pad counts
+            side, kernel, stride = x.shape[2 + axis], self.kernel_size[axis], self.stride[axis]
+            total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            padding += [total // 2, total - total // 2]
+        return padding
+
+
+def _use_standardized_convolutions(module: nn.Module, spread: Callable[[Tensor], Tensor]) -> None:
+    """Replace every convolution below `module` by ours, which has the epsilon chosen."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d):
+            setattr(module, name, StandardizedConv2d(child, spread))
+        else:
+            _use_standardized_convolutions(child, spread)

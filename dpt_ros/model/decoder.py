@@ -1,0 +1,188 @@
+"""
+From four taps to one fused map: read out, reassemble, fuse (the paper, sections 3.1 and 3.2).
+
+Shapes: B batch, C width of a tap, D its width after reassembly, F width of the decoder;
+(h, w) patch grid. Maps stand at strides 4, 8, 16 and 32 of the image after reassembly.
+"""
+
+from collections.abc import Sequence
+
+from dpt_ros.model.backbone import Tap
+from torch import nn, Tensor
+from torch.nn import functional as F
+
+
+class IgnoreReadout(nn.Module):
+    """Drop the readout token."""
+
+    def forward(self, features: Tensor, readout: Tensor) -> Tensor:  # noqa: ARG002
+        """Return features (B, C, h, w) as they are."""
+        return features
+
+
+class AddReadout(nn.Module):
+    """Add the readout token to every patch."""
+
+    def forward(self, features: Tensor, readout: Tensor) -> Tensor:
+        """Return features (B, C, h, w) plus readout (B, C)."""
+        return features + readout[:, :, None, None]
+
+
+class ProjectReadout(nn.Module):
+    """
+    Join the readout token to every patch and project back to C.
+
+    The linear layer over [patch; readout] is the sum of one over the patch and one over the
+    readout; the second is the same for all patches and computed once.
+    """
+
+    def __init__(self, channels: int):
+        """Project 2 C to C, C = `channels`."""
+        super().__init__()
+        self.project = nn.Linear(2 * channels, channels)
+
+    def forward(self, features: Tensor, readout: Tensor) -> Tensor:
+        """Map features (B, C, h, w) and readout (B, C) to (B, C, h, w)."""
+        of_patch, of_readout = self.project.weight.chunk(2, dim=1)
+        shared = F.linear(readout, of_readout, self.project.bias)  # (B, C)
+        joined = F.linear(features.permute(0, 2, 3, 1), of_patch) + shared[:, None, None]
+        return F.gelu(joined).permute(0, 3, 1, 2)
+
+
+READOUTS = {
+    'ignore': lambda channels: IgnoreReadout(),  # noqa: ARG005
+    'add': lambda channels: AddReadout(),  # noqa: ARG005
+    'project': ProjectReadout,
+}
+
+
+class Reassemble(nn.Module):
+    """Turn one tap of a transformer into a map at the decoder's stride (section 3.1)."""
+
+    def __init__(self, channels: int, width: int, *, readout: str, scale: float):
+        """
+        Project C = `channels` to D = `width` and resample the patch grid.
+
+        :param readout: a key of `READOUTS`.
+        :param scale: size of the result over the patch grid: 4, 2, 1 or 0.5.
+        """
+        super().__init__()
+        if readout not in READOUTS:
+            raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got '{readout}'")
+        self.read = READOUTS[readout](channels)
+        self.project = nn.Conv2d(channels, width, 1)
+        self.resample: nn.Module
+        if scale > 1:
+            self.resample = nn.ConvTranspose2d(width, width, int(scale), int(scale))
+        elif scale < 1:
+            self.resample = nn.Conv2d(width, width, 3, round(1 / scale), padding=1)
+        else:
+            self.resample = nn.Identity()
+
+    def forward(self, tap: Tap) -> Tensor:
+        """Map features (B, C, h, w) and readout (B, C) to (B, D, scale * h, scale * w)."""
+        return self.resample(self.project(self.read(*tap)))
+
+
+class KeepStage(nn.Module):
+    """Pass a convolutional stage on: it is a map already."""
+
+    def forward(self, tap: Tap) -> Tensor:
+        """Return the features (B, C, h, w) of a tap without readout."""
+        return tap.features
+
+
+class ResidualConvUnit(nn.Module):
+    """Two 3x3 convolutions, each after a ReLU, added to their input (RefineNet)."""
+
+    def __init__(self, width: int, batch_norm: bool):
+        """Keep F = `width`; with `batch_norm` each convolution has one in place of its bias."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=not batch_norm)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=not batch_norm)
+        self.norm1 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
+        self.norm2 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refine (B, F, h, w)."""
+        y = self.norm1(self.conv1(F.relu(x)))
+        return x + self.norm2(self.conv2(F.relu(y)))
+
+
+class Fusion(nn.Module):
+    """
+    Add a finer map to the coarser one, refine, and upsample.
+
+    The 1x1 convolution stands before the bilinear upsampling, where it costs a quarter: both are
+    linear, one over channels and one over pixels (its weights sum to 1, so the bias passes too).
+    """
+
+    def __init__(self, width: int, *, batch_norm: bool, skip: bool):
+        """Fuse maps of F = `width` channels; the coarsest fusion has no `skip`."""
+        super().__init__()
+        self.skip = ResidualConvUnit(width, batch_norm) if skip else None
+        self.refine = ResidualConvUnit(width, batch_norm)
+        self.project = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """Fuse (B, F, h, w) with `skip` of the same shape, giving (B, F, *size)."""
+        if self.skip is not None:
+            x = x + self.skip(skip)
+        x = self.project(self.refine(x))
+        return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
+
+
+class Decoder(nn.Module):
+    """Reassemble four taps and fuse them coarse to fine."""
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        widths: Sequence[int],
+        width: int = 256,
+        *,
+        patch: int = 16,
+        readout: str = 'project',
+        batch_norm: bool = False,
+    ):
+        """
+        Build a decoder for a backbone with these taps.
+
+        :param channels: C of each tap, shallow to deep (`ViT.channels`).
+        :param strides: image pixels per feature pixel of each tap; a tap whose stride is not the
+            patch size is a convolutional stage and is used as it is (`ViT.strides`).
+        :param widths: D of each tap after reassembly.
+        :param width: F.
+        :param patch: side of a patch in pixels (`ViT.patch`).
+        :param readout: a key of `READOUTS`.
+        :param batch_norm: in the residual units, as the segmentation networks have it.
+        """
+        super().__init__()
+        self.reassemble = nn.ModuleList(
+            Reassemble(c, d, readout=readout, scale=scale) if stride == patch else KeepStage()
+            for c, d, stride, scale in zip(channels, widths, strides, (4, 2, 1, 0.5), strict=True)
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(d, width, 3, padding=1, bias=False) for d in widths)
+        self.fusion = nn.ModuleList(  # as the maps: finest first
+            Fusion(width, batch_norm=batch_norm, skip=index < 3) for index in range(4)
+        )
+        self.width = width
+
+    def forward(self, taps: Sequence[Tap]) -> list[Tensor]:
+        """
+        Fuse the taps.
+
+        :return: the four fused maps (B, F, ...), coarse to fine; the last stands at stride 2 and
+            feeds the head, the one before it (stride 4) the auxiliary head of training.
+        """
+        maps = [
+            lateral(reassemble(tap))
+            for lateral, reassemble, tap in zip(self.lateral, self.reassemble, taps, strict=True)
+        ]
+        height, width = maps[0].shape[-2:]
+        sizes = [(2 * height, 2 * width), *((m.shape[-2], m.shape[-1]) for m in maps[:3])]
+        fused = [self.fusion[3](maps[3], None, sizes[3])]
+        for level in (2, 1, 0):
+            fused.append(self.fusion[level](fused[-1], maps[level], sizes[level]))
+        return fused

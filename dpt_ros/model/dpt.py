@@ -1,0 +1,84 @@
+"""
+Dense Prediction Transformer: one backbone, and for each task a decoder with its head.
+
+Names follow the paper (Ranftl et al., ICCV 2021, https://arxiv.org/abs/2103.13413): tokens of
+four blocks are *reassembled* into maps at strides 4, 8, 16 and 32, which are *fused* coarse to
+fine; a *head* turns the fused map into depth or class scores. One pass of the backbone feeds
+every task asked for.
+
+Shapes: B batch, (H, W) the network's input in pixels. Nothing here knows of ROS, files or
+devices; trained weights are the business of `zoo`.
+"""
+
+from collections.abc import Collection, Sequence
+
+from dpt_ros.model.backbone import StandardizedConv2d, ViT
+from dpt_ros.model.decoder import Decoder
+from dpt_ros.model.heads import DepthHead, SegmentationHead
+from torch import nn, Tensor
+
+
+class Task(nn.Module):
+    """A decoder and the head that reads it."""
+
+    def __init__(self, decoder: Decoder, head: DepthHead | SegmentationHead):
+        """Join the two; both have the same width."""
+        super().__init__()
+        self.decoder, self.head = decoder, head
+
+    def forward(self, taps: Sequence, size: tuple[int, int]) -> Tensor:
+        """Decode the taps of an image of (H, W) = `size`; the head says what comes out."""
+        return self.head(self.decoder(taps), size)
+
+
+class DPT(nn.Module):
+    """One backbone with a task for each head."""
+
+    def __init__(self, backbone: ViT, tasks: Sequence[Task]):
+        """Build from parts; what the heads provide names the tasks, each at most once."""
+        super().__init__()
+        self.backbone = backbone
+        self.tasks = nn.ModuleDict({task.head.provides: task for task in tasks})
+        if len(self.tasks) != len(tasks):
+            raise ValueError(f'each head may stand once, got {[t.head.provides for t in tasks]}')
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What this network can compute: 'depth', 'segmentation' or both."""
+        return frozenset(self.tasks)
+
+    def forward(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
+        """
+        Compute the tasks wanted, all of them from one pass of the backbone.
+
+        :param image: (B, 3, H, W), normalized; H and W multiples of the backbone's patch.
+        :param wanted: names out of `provides`; None for all.
+        :return: 'depth': (B, H, W), not negative, in the unit of the weights;
+            'segmentation': (B, K, H / 2, W / 2) scores, see `SegmentationHead`.
+        """
+        height, width = image.shape[-2:]
+        check_size(width, height, self.backbone.patch)
+        taps = self.backbone(image)
+        return {
+            name: task(taps, (height, width))
+            for name, task in self.tasks.items()
+            if wanted is None or name in wanted
+        }
+
+
+def check_size(width: int, height: int, multiple: int) -> None:
+    """Refuse an input whose sides are not multiples of `multiple`, naming the nearest that is."""
+    if width % multiple or height % multiple or not width or not height:
+        near = 'x'.join(str(max(1, round(side / multiple)) * multiple) for side in (width, height))
+        raise ValueError(
+            f'network input of {width}x{height} pixels cannot be cut into patches: width and '
+            f'height must be multiples of {multiple}; use {near}'
+        )
+
+
+def freeze(network: DPT) -> DPT:
+    """Make `network` one for inference only and return it: weights fixed, standardized once."""
+    for module in network.modules():
+        if isinstance(module, StandardizedConv2d):
+            module.freeze()
+    return network.eval().requires_grad_(False)

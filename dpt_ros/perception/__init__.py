@@ -1,0 +1,1 @@
+"""Image in, metric maps out, on one device: torch and NumPy, no ROS."""

@@ -1,0 +1,90 @@
+"""
+The pinhole camera with lens distortion: which ray each pixel sees.
+
+Rays live in the camera's optical frame (REP 103: x right, y down, z forward). Pixel (0, 0) is the
+*center* of the top left pixel, as in ROS and OpenCV.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+# Names of sensor_msgs/distortion_models, and how many coefficients OpenCV takes for each.
+DISTORTIONS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics of an image of this very size, in pixels."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: str = ''  # a key of DISTORTIONS; empty: none, or rectified
+    coefficients: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what is no camera."""
+        if not (self.fx > 0 and self.fy > 0 and np.isfinite([self.cx, self.cy]).all()):
+            raise ValueError(
+                f'a camera with focal lengths {self.fx:g}, {self.fy:g} and center {self.cx:g}, '
+                f'{self.cy:g} sees nothing: lengths must be positive and all '
+                'numbers finite; calibrate it'
+            )
+        if self.distortion and self.distortion not in DISTORTIONS:
+            raise ValueError(
+                f"distortion model '{self.distortion}' is not one of {', '.join(DISTORTIONS)}: "
+                'calibrate with one of these, or feed the rectified image'
+            )
+        if self.distortion and len(self.coefficients) not in DISTORTIONS[self.distortion]:
+            wanted = ' or '.join(map(str, DISTORTIONS[self.distortion]))
+            raise ValueError(
+                f'distortion model {self.distortion} takes {wanted} coefficients, '
+                f'got {len(self.coefficients)}'
+            )
+
+    def cropped(self, x: int, y: int, width: int, height: int) -> 'Camera':
+        """Return the camera of the part that starts at (x, y)."""
+        return replace(self, width=width, height=height, cx=self.cx - x, cy=self.cy - y)
+
+    def resized(self, width: int, height: int) -> 'Camera':
+        """Return the camera of the same view resampled to width x height; edges stay edges."""
+        sx, sy = width / self.width, height / self.height
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * sx,
+            fy=self.fy * sy,
+            cx=(self.cx + 0.5) * sx - 0.5,
+            cy=(self.cy + 0.5) * sy - 0.5,
+        )
+
+    def rays(self) -> np.ndarray:
+        """
+        Return where each pixel's ray meets the plane z = 1.
+
+        :return: (height, width, 2) float32, x and y; metres per metre of depth.
+        """
+        x = (np.arange(self.width) - self.cx) / self.fx
+        y = (np.arange(self.height) - self.cy) / self.fy
+        rays = np.stack(np.broadcast_arrays(x, y[:, None]), axis=-1)
+        if any(self.coefficients):
+            rays = self._undistort(rays)
+        return rays.astype(np.float32)
+
+    def _undistort(self, rays: np.ndarray) -> np.ndarray:
+        """Take the lens out of (height, width, 2) distorted, normalized coordinates."""
+        points, lens = rays.reshape(-1, 1, 2), np.array(self.coefficients)
+        if self.distortion == 'equidistant':
+            straight = cv2.fisheye.undistortPoints(points, np.eye(3), lens)
+        else:
+            until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-9)
+            straight = cv2.undistortPointsIter(
+                points, np.eye(3), lens, np.eye(3), np.eye(3), until
+            )
+        return straight.reshape(rays.shape)

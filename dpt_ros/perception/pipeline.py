@@ -1,0 +1,342 @@
+"""
+A batch of camera frames in, finished maps out: the only place that runs a network.
+
+Pixels go up as bytes, everything between happens on one device, and what comes down has the
+layout of the messages that carry it. Only products asked for are computed.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+import math
+from time import perf_counter
+
+import cv2
+from dpt_ros.perception.camera import Camera
+from dpt_ros.perception.classify import classify
+from dpt_ros.perception.cleanup import clean
+from dpt_ros.perception.points import pack_points
+from dpt_ros.perception.preprocess import network_size, prepare
+from dpt_ros.perception.runtime import Runtime
+from dpt_ros.perception.scale import check_mode, metres
+from dpt_ros.zoo.checkpoints import Resize
+from dpt_ros.zoo.labels import Labels, load_labels
+from dpt_ros.zoo.store import Trained
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# What can be asked for, and the tasks of the networks that it takes.
+PRODUCTS: dict[str, frozenset[str]] = {
+    'depth': frozenset({'metres'}),  # (H, W) float32 metres, or uint16 millimetres
+    'depth_color': frozenset({'metres'}),  # (H, W, 3) uint8
+    'inverse_depth': frozenset({'depth'}),  # (H, W) float32, no unit, larger is nearer
+    'labels': frozenset({'segmentation'}),  # (H, W) uint8, or uint16 above 255 classes
+    'confidence': frozenset({'segmentation'}),  # (H, W) uint8, 255 is certain
+    'overlay': frozenset({'segmentation'}),  # (H, W, 3) uint8
+    'points': frozenset({'metres'}),  # (H, W, 8) or (N, 8) float32, `points.pack_points`
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of one camera."""
+
+    source: str  # name of the camera
+    header: object  # whatever came with the image; goes back with its result, untouched
+    pixels: np.ndarray  # (H, W, 3) uint8, RGB
+    camera: Camera | None  # None: not calibrated
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may change from frame to frame; defaults, units and meaning: `ros.parameters`."""
+
+    output_decimation: int
+    depth_encoding: str
+    depth_invalid_value: float
+    depth_min: float
+    depth_max: float
+    depth_color_max: float
+    segmentation_min_confidence: float
+    segmentation_overlay_opacity: float
+    points_organized: bool
+    points_labels: bool
+    scale_factor: float
+    scale_offset: float
+
+
+@dataclass
+class Result:
+    """What came of one frame: finished maps of one size, by product."""
+
+    frame: Frame
+    width: int
+    height: int
+    camera: Camera | None  # of the maps
+    products: dict[str, np.ndarray] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # spent in each stage
+
+
+class Perception:
+    """The networks of a node on one device, and the way of a frame through them."""
+
+    def __init__(
+        self,
+        depth: Trained | None,
+        segmentation: Trained | None,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        scale_mode: str = 'model',
+        network_side: int = 0,
+    ):
+        """
+        Put the networks on the device.
+
+        :param depth: network for depth, None for none; `segmentation` likewise. One network given
+            as both runs once a frame.
+        :param scale_mode: one of `scale.MODES`.
+        :param network_side: shorter side of the networks' input in pixels; 0: as trained.
+        """
+        self.device = device
+        self._network_side = network_side
+        self._depth, self._segmentation = depth, segmentation
+        self._metric = depth is not None and scale_mode != 'none'
+        given = (('depth', depth), ('segmentation', segmentation))
+        for task, trained in given:
+            if trained is not None and task not in trained.checkpoint.tasks:
+                raise ValueError(
+                    f'{trained.name} has no {task} head: it does {trained.checkpoint.tasks[0]}'
+                )
+        if depth is not None and depth.checkpoint.depth is not None:
+            check_mode(scale_mode, depth.checkpoint.depth, depth.name)
+        self._runtimes = {
+            trained.name: Runtime(trained.network, device, dtype)
+            for _, trained in given
+            if trained is not None
+        }
+        self.labels: Labels | None = None
+        self._sky: tuple[int, ...] = ()
+        if segmentation is not None and segmentation.checkpoint.labels is not None:
+            self.labels = load_labels(segmentation.checkpoint.labels)
+            self._sky = self.labels.find('sky')
+            self._colors = torch.tensor(self.labels.colors, dtype=torch.uint8, device=device)
+        turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)
+        self._turbo = torch.from_numpy(turbo[::-1, 0, ::-1].copy()).to(device)  # near is red
+        self._rays = lru_cache(maxsize=8)(
+            lambda camera: torch.from_numpy(camera.rays()).to(device)
+        )
+
+    @property
+    def products(self) -> frozenset[str]:
+        """What these networks can give, out of `PRODUCTS`."""
+        tasks = set()
+        if self._depth is not None:
+            tasks.add('metres' if self._metric else 'depth')
+            if not self._depth.checkpoint.is_metric:
+                tasks.add('depth')
+        if self._segmentation is not None:
+            tasks.add('segmentation')
+        return frozenset(product for product, needs in PRODUCTS.items() if needs <= tasks)
+
+    @torch.inference_mode()
+    def __call__(
+        self, frames: Sequence[Frame], wanted: Collection[str], options: Options
+    ) -> list[Result]:
+        """
+        Compute the products wanted for frames of one size.
+
+        :param wanted: names out of `products`; 'points' come only for calibrated frames.
+        :return: one result a frame, in their order. Arrays are the caller's to keep.
+        """
+        wanted = set(wanted)
+        seconds: dict[str, float] = {}
+        with _stage(seconds, 'upload'):
+            pixels = self._upload([frame.pixels for frame in frames])
+        height, width = (max(1, side // options.output_decimation) for side in pixels.shape[1:3])
+        maps = self._network_maps(pixels, wanted, (height, width), options, seconds)
+        results = []
+        for index, frame in enumerate(frames):
+            camera = frame.camera and frame.camera.resized(width, height)
+            one = {name: values[index] for name, values in maps.items()}
+            with _stage(seconds, 'pack'):
+                colors = _shrink(pixels[index], height, width)
+                finished = self._finish(one, colors, camera, wanted, options)
+            with _stage(seconds, 'download'):
+                products = {name: _to_numpy(values) for name, values in finished.items()}
+            results.append(Result(frame, width, height, camera, products, seconds))
+        return results
+
+    def warm_up(self, width: int, height: int, options: Options) -> None:
+        """Run everything once on a black image, so that the first real one does not wait."""
+        camera = Camera(width, height, width, width, width / 2, height / 2)
+        black = np.zeros((height, width, 3), np.uint8)
+        self([Frame('', None, black, camera)], self.products, options)
+
+    def _upload(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Bring images of one size to the device, (B, H, W, 3) uint8; a single one as a view."""
+        tensors = [torch.from_numpy(image) for image in images]
+        batch = tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
+        return batch.to(self.device, non_blocking=True)
+
+    def _network_maps(
+        self,
+        pixels: Tensor,
+        wanted: set[str],
+        size: tuple[int, int],
+        options: Options,
+        seconds: dict[str, float],
+    ) -> dict[str, Tensor]:
+        """Run the networks and bring their output to (H, W) = `size`, in metres and classes."""
+        tasks, in_metres = self._tasks(wanted, options)
+        raw = self._run(pixels, tasks, seconds)
+        maps: dict[str, Tensor] = {}
+        if 'segmentation' in tasks:
+            with _stage(seconds, 'classify'):
+                labels, maps['confidence'] = classify(raw['segmentation'], size)
+                maps['sky'] = torch.isin(labels, torch.tensor(self._sky, device=self.device))
+                unsure = maps['confidence'] < options.segmentation_min_confidence
+                maps['labels'] = labels.masked_fill_(unsure, self._unlabelled)
+        if 'depth' in tasks and self._depth is not None and self._depth.checkpoint.depth:
+            with _stage(seconds, 'metres'):
+                if 'inverse_depth' in wanted:
+                    maps['inverse_depth'] = _resize(raw['depth'].float(), size)
+                if in_metres:
+                    depth = metres(
+                        raw['depth'],
+                        self._depth.checkpoint.depth,
+                        options.scale_factor,
+                        options.scale_offset,
+                    )
+                    sky = maps.get('sky')
+                    maps['depth'] = clean(
+                        _resize(depth, size), sky, options.depth_min, options.depth_max
+                    )
+        return maps
+
+    def _tasks(self, wanted: set[str], options: Options) -> tuple[set[str], bool]:
+        """Choose the tasks to run for the products wanted, and whether metres are among them."""
+        needs: set[str] = set().union(*(PRODUCTS[product] for product in wanted))
+        tasks = needs - {'metres'}
+        if 'metres' in needs:
+            tasks.add('depth')
+            if self._sky or ('points' in wanted and options.points_labels and self.labels):
+                tasks.add('segmentation')  # depth of the sky must not be invented
+        return tasks, 'metres' in needs
+
+    def _run(
+        self, pixels: Tensor, tasks: Collection[str], seconds: dict[str, float]
+    ) -> dict[str, Tensor]:
+        """Run each network that the tasks need once, all of its tasks in one pass."""
+        height, width = pixels.shape[1:3]
+        raw: dict[str, Tensor] = {}
+        networks: dict[str, tuple[Trained, set[str]]] = {}
+        for task, trained in (('depth', self._depth), ('segmentation', self._segmentation)):
+            if trained is not None and task in tasks:
+                networks.setdefault(trained.name, (trained, set()))[1].add(task)
+        for name, (trained, its_tasks) in networks.items():
+            with _stage(seconds, 'preprocess'):
+                entry = trained.checkpoint
+                resize = entry.resize
+                if self._network_side:
+                    side = self._network_side
+                    resize = Resize(side, side, resize.multiple, 'lower_bound')
+                size = network_size(width, height, resize)
+                image = prepare(pixels, size, entry.mean, entry.std)
+            with _stage(seconds, 'network'):
+                raw |= self._runtimes[name](image, its_tasks)
+        return raw
+
+    def _finish(
+        self,
+        maps: dict[str, Tensor],
+        colors: Tensor,
+        camera: Camera | None,
+        wanted: set[str],
+        options: Options,
+    ) -> dict[str, Tensor]:
+        """Turn the maps of one frame, all (H, W), into the products wanted of it."""
+        products: dict[str, Tensor] = {}
+        depth, labels = maps.get('depth'), maps.get('labels')
+        if 'inverse_depth' in wanted:
+            products['inverse_depth'] = maps['inverse_depth']
+        if labels is not None:
+            if 'labels' in wanted:
+                narrow = torch.uint8 if self._unlabelled == 255 else torch.int32
+                products['labels'] = labels.to(narrow)
+            if 'confidence' in wanted:
+                products['confidence'] = (maps['confidence'] * 255).round().to(torch.uint8)
+            if 'overlay' in wanted:
+                products['overlay'] = self._overlay(colors, labels, options)
+        if depth is not None:
+            if 'depth' in wanted:
+                products['depth'] = _encode_depth(depth, options)
+            if 'depth_color' in wanted:
+                products['depth_color'] = self._color(depth, options.depth_color_max)
+            if 'points' in wanted and camera is not None:
+                extra = (labels, maps.get('confidence')) if options.points_labels else ()
+                points = pack_points(depth, self._rays(camera), colors, *extra)
+                if not options.points_organized:
+                    points = points[depth.isfinite()]
+                products['points'] = points
+        return products
+
+    @property
+    def _unlabelled(self) -> int:
+        """The class id of pixels that no class is sure of, as vision_msgs reserves it."""
+        return 255 if self.labels is None or len(self.labels.names) <= 255 else 65535
+
+    def _overlay(self, colors: Tensor, labels: Tensor, options: Options) -> Tensor:
+        """Tint the image by class; unlabelled pixels stay as they are."""
+        known = labels < self._colors.shape[0]
+        tint = self._colors[labels.clamp_max(self._colors.shape[0] - 1)]
+        blend = torch.lerp(colors.float(), tint.float(), options.segmentation_overlay_opacity)
+        return torch.where(known[..., None], blend.round().to(torch.uint8), colors)
+
+    def _color(self, depth: Tensor, farthest: float) -> Tensor:
+        """Color depth over the fixed range 0 to `farthest` metres; unknown and sky are black."""
+        steps = (depth.nan_to_num(0, 0, 0) * (255 / farthest)).clamp_(0, 255).long()
+        return self._turbo[steps].masked_fill_(~depth.isfinite()[..., None], 0)
+
+
+@contextmanager
+def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the time spent inside to `seconds`."""
+    start = perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + perf_counter() - start
+
+
+def _resize(depth: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample (B, h, w) to (B, H, W) by the authors' bicubic."""
+    if depth.shape[1:] == size:
+        return depth
+    return F.interpolate(depth[:, None], size=size, mode='bicubic', align_corners=False)[:, 0]
+
+
+def _shrink(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Average an image (H, W, 3) uint8 down to height x width."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    image = pixels.permute(2, 0, 1).float()
+    small = F.adaptive_avg_pool2d(image, (height, width))
+    return small.round_().to(torch.uint8).permute(1, 2, 0)
+
+
+def _encode_depth(depth: Tensor, options: Options) -> Tensor:
+    """Bring depth to its message's encoding: 32FC1 metres, or 16UC1 millimetres with 0 invalid."""
+    if options.depth_encoding == '16UC1':
+        millimetres = (depth * 1000).nan_to_num_(0, 0, 0).round_()
+        return millimetres.masked_fill_(millimetres >= 65535, 0).int()
+    if math.isnan(options.depth_invalid_value):
+        return depth
+    return depth.masked_fill(~depth.isfinite(), options.depth_invalid_value)
+
+
+def _to_numpy(values: Tensor) -> np.ndarray:
+    """Bring a finished product to the host; integers that torch has no name for are narrowed."""
+    array = values.cpu().numpy()
+    return array.astype(np.uint16) if array.dtype == np.int32 else np.ascontiguousarray(array)

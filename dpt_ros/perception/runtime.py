@@ -1,0 +1,66 @@
+"""Where and how a network runs: device, precision, memory."""
+
+from collections.abc import Collection
+from pathlib import Path
+import resource
+
+from dpt_ros.model.dpt import DPT
+import torch
+from torch import Tensor
+
+PRECISIONS = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+
+
+def choose_device(name: str) -> torch.device:
+    """
+    Return the device called `name`: 'auto', 'cpu', 'cuda' or 'cuda:1'.
+
+    'auto' is the first GPU if there is one that this build of PyTorch can use, else the CPU.
+    """
+    if name == 'auto':
+        return torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got '{name}'"
+        ) from None
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device '{name}' is not there: PyTorch {torch.__version__} sees "
+            f'{torch.cuda.device_count()} GPUs; check nvidia-smi and that this build of PyTorch '
+            "has CUDA, or use 'cpu'"
+        )
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the type that weights and activations have: 'auto' is half precision on a GPU."""
+    if name == 'auto':
+        return torch.float16 if device.type == 'cuda' else torch.float32
+    if name not in PRECISIONS:
+        raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, got '{name}'")
+    return PRECISIONS[name]
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Return the bytes that this process holds: on a GPU by its tensors, on a CPU in all."""
+    if device.type == 'cuda':
+        return torch.cuda.memory_allocated(device)
+    pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[1])  # resident
+    return pages * resource.getpagesize()
+
+
+class Runtime:
+    """One network on one device."""
+
+    def __init__(self, network: DPT, device: torch.device, dtype: torch.dtype):
+        """Move the network there; its convolutions run channels last, which all devices prefer."""
+        self.device, self.dtype = device, dtype
+        self._network = network.to(device, dtype).to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """Run the tasks wanted on a normalized image (B, 3, h, w); see `DPT.forward`."""
+        image = image.to(self.dtype, memory_format=torch.channels_last)
+        return self._network(image, wanted)

@@ -1,0 +1,1 @@
+"""The ROS boundary: messages, parameters, topics and the node."""

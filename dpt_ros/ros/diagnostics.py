@@ -1,0 +1,101 @@
+"""What the node tells of itself once a second, as diagnostic_msgs/DiagnosticArray."""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+import numpy as np
+from std_msgs.msg import Header
+
+FAULTS = 'faults:'
+WINDOW = 300  # frames that the percentiles of a stage are taken over
+
+
+class Statistics:
+    """Counts and times of the node's work: written by the worker, read once a second."""
+
+    def __init__(self) -> None:
+        """Start from zero."""
+        self._lock = Lock()
+        self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
+        self._counts: Counter[str] = Counter()
+        self._last: Mapping[str, int] = {}
+
+    def record(self, seconds: Mapping[str, float]) -> None:
+        """Add one frame that went out: how long each stage took, in seconds."""
+        with self._lock:
+            self._counts['frames out'] += 1
+            for stage, duration in seconds.items():
+                self._stages[stage].append(duration)
+
+    def fault(self, kind: str) -> None:
+        """Count something that cost a frame, or its points."""
+        with self._lock:
+            self._counts[f'{FAULTS} {kind}'] += 1
+
+    def report(
+        self, counts: Mapping[str, int], others: Mapping[str, str], period: float
+    ) -> 'Report':
+        """
+        Describe the time since the last report.
+
+        :param counts: totals that others keep: 'frames in', 'frames dropped'.
+        :param others: more to tell, as text.
+        :param period: seconds since the last report.
+        """
+        with self._lock:
+            totals = {
+                'frames in': 0,
+                'frames out': 0,
+                'frames dropped': 0,
+                **self._counts,
+                **counts,
+            }
+            stages = {stage: np.array(times) * 1e3 for stage, times in self._stages.items()}
+        new = {name: total - self._last.get(name, 0) for name, total in totals.items()}
+        self._last = totals
+        values = {name: str(total) for name, total in totals.items()} | dict(others)
+        for name in ('frames in', 'frames out', 'frames dropped'):
+            values[f'{name} [Hz]'] = f'{new[name] / period:.1f}'
+        for stage, times in stages.items():
+            p50, p95 = np.percentile(times, (50, 95))
+            values[f'{stage} [ms] p50, p95, max'] = f'{p50:.1f}, {p95:.1f}, {times.max():.1f}'
+        faults = [name for name, count in new.items() if count and name.startswith(FAULTS)]
+        return Report(values, frames=new['frames out'], images=new['frames in'], faults=faults)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened since the last report."""
+
+    values: Mapping[str, str]  # name -> value, as text
+    frames: int  # that went out
+    images: int  # that came in
+    faults: Sequence[str]  # kinds that occurred
+
+    @property
+    def level(self) -> bytes:
+        """WARN if something went wrong or nothing came, else OK."""
+        troubled = self.faults or not self.images
+        return DiagnosticStatus.WARN if troubled else DiagnosticStatus.OK
+
+    @property
+    def message(self) -> str:
+        """The state in a few words."""
+        if self.faults:
+            return ', '.join(self.faults)
+        if not self.images:
+            return 'no image came'
+        return f'{self.frames} frames out' if self.frames else 'nobody listens'
+
+
+def encode_diagnostics(stamp: Time, name: str, hardware: str, report: Report) -> DiagnosticArray:
+    """Wrap a report as the one status of a DiagnosticArray."""
+    values = [KeyValue(key=key, value=value) for key, value in report.values.items()]
+    status = DiagnosticStatus(
+        level=report.level, name=name, hardware_id=hardware, message=report.message, values=values
+    )
+    return DiagnosticArray(header=Header(stamp=stamp), status=[status])

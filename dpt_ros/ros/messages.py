@@ -1,0 +1,296 @@
+"""
+Messages to arrays (`decode_`) and arrays to messages (`encode_`).
+
+Colors are decoded with NumPy and OpenCV; cv_bridge is asked only for encodings that are unknown
+here. Every refusal is a ValueError that says what came, what is wanted and what to do.
+"""
+
+from array import array
+from collections.abc import Sequence
+import sys
+
+import cv2
+from dpt_ros.perception.camera import Camera
+from dpt_ros.perception.points import FIELDS, LABEL_FIELDS, POINT_STEP
+import numpy as np
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+# encoding -> channels, bytes a channel, OpenCV's conversion to RGB (None: it is RGB).
+# Names of sensor_msgs/image_encodings.hpp; OpenCV names a Bayer pattern by its second row.
+_PACKED: dict[str, tuple[int, int, int | None]] = {
+    'rgb8': (3, 1, None),
+    'rgba8': (4, 1, cv2.COLOR_RGBA2RGB),
+    'bgr8': (3, 1, cv2.COLOR_BGR2RGB),
+    'bgra8': (4, 1, cv2.COLOR_BGRA2RGB),
+    'mono8': (1, 1, cv2.COLOR_GRAY2RGB),
+    'rgb16': (3, 2, None),
+    'rgba16': (4, 2, cv2.COLOR_RGBA2RGB),
+    'bgr16': (3, 2, cv2.COLOR_BGR2RGB),
+    'bgra16': (4, 2, cv2.COLOR_BGRA2RGB),
+    'mono16': (1, 2, cv2.COLOR_GRAY2RGB),
+    '8UC1': (1, 1, cv2.COLOR_GRAY2RGB),
+    '8UC3': (3, 1, cv2.COLOR_BGR2RGB),
+    '8UC4': (4, 1, cv2.COLOR_BGRA2RGB),
+    '16UC1': (1, 2, cv2.COLOR_GRAY2RGB),
+    '16UC3': (3, 2, cv2.COLOR_BGR2RGB),
+    '16UC4': (4, 2, cv2.COLOR_BGRA2RGB),
+    'bayer_rggb8': (1, 1, cv2.COLOR_BayerBG2RGB),
+    'bayer_bggr8': (1, 1, cv2.COLOR_BayerRG2RGB),
+    'bayer_gbrg8': (1, 1, cv2.COLOR_BayerGR2RGB),
+    'bayer_grbg8': (1, 1, cv2.COLOR_BayerGB2RGB),
+    'bayer_rggb16': (1, 2, cv2.COLOR_BayerBG2RGB),
+    'bayer_bggr16': (1, 2, cv2.COLOR_BayerRG2RGB),
+    'bayer_gbrg16': (1, 2, cv2.COLOR_BayerGR2RGB),
+    'bayer_grbg16': (1, 2, cv2.COLOR_BayerGB2RGB),
+    'yuv422': (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    'uyvy': (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    'yuv422_yuy2': (2, 1, cv2.COLOR_YUV2RGB_YUYV),
+    'yuyv': (2, 1, cv2.COLOR_YUV2RGB_YUYV),
+}
+# Brightness first, then a plane of color pairs: rows of bytes per two rows of pixels.
+_PLANAR = {'nv12': 3, 'nv21': 3, 'nv24': 6}
+_DEFAULT_FIELDS = {'f4': PointField.FLOAT32, 'u4': PointField.UINT32}
+
+# BT.601, limited range: R, G and B of (Y, U, V, 1), as OpenCV has it for its YUV formats.
+_YUV = np.array(
+    [
+        [1.164, 0.0, 1.596, -1.164 * 16 - 1.596 * 128],
+        [1.164, -0.391, -0.813, -1.164 * 16 + (0.391 + 0.813) * 128],
+        [1.164, 2.018, 0.0, -1.164 * 16 - 2.018 * 128],
+    ]
+)
+
+
+def decode_image(image: Image) -> np.ndarray:
+    """
+    Read the pixels of an image of any color or mono encoding.
+
+    :return: (height, width, 3) uint8, RGB; a view of the message where it is rgb8 already. 16-bit
+        values are scaled by 255 / 65535, as cv_bridge does.
+    :raises ValueError: for an encoding that is unknown or no picture, or data that do not fit.
+    """
+    try:
+        if image.encoding in _PACKED:
+            return _decode_packed(image)
+        if image.encoding in _PLANAR:
+            return _decode_planar(image)
+        return _decode_with_cv_bridge(image)
+    except cv2.error as error:
+        raise ValueError(
+            f'an image of {image.width}x{image.height} {image.encoding} cannot be converted to '
+            f'RGB: {error.err}; are its sides even, as this encoding needs?'
+        ) from None
+
+
+def decode_compressed(image: CompressedImage) -> np.ndarray:
+    """
+    Read the pixels of a JPEG or PNG.
+
+    :return: (height, width, 3) uint8, RGB.
+    """
+    data = np.frombuffer(image.data, np.uint8)
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if pixels is None:
+        raise ValueError(
+            f"a compressed image of {data.size} bytes, format '{image.format}', is no whole JPEG "
+            'or PNG; for depth or theora transports set image_transport: raw'
+        )
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def decode_camera(info: CameraInfo, width: int, height: int, use: str) -> Camera | None:
+    """
+    Read the intrinsics of an image of width x height.
+
+    :param use: 'K' for an image as the lens draws it, 'P' for a rectified one.
+    :return: the camera of that image, binning and region of interest applied; None if the info
+        says that it is not calibrated (K[0] = 0).
+    :raises ValueError: for an info that belongs to another size of image or makes no sense.
+    """
+    if info.k[0] == 0 if use == 'K' else info.p[0] == 0:
+        return None
+    matrix = info.k if use == 'K' else [info.p[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)]
+    lens = (info.distortion_model, tuple(info.d)) if use == 'K' and any(info.d) else ('', ())
+    return _view(matrix, info, width, height, *lens)
+
+
+def encode_image(header: Header, pixels: np.ndarray, encoding: str) -> Image:
+    """
+    Wrap an array as an image.
+
+    :param pixels: (H, W) or (H, W, channels), of the encoding's type.
+    """
+    height, width = pixels.shape[:2]
+    return Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=int(sys.byteorder == 'big'),
+        step=pixels.nbytes // height,
+        data=_bytes(pixels),
+    )
+
+
+def encode_points(header: Header, points: np.ndarray, labels: bool) -> PointCloud2:
+    """
+    Wrap packed points as depth_image_proc lays them out.
+
+    :param points: (H, W, 8) organized or (N, 8) float32, `perception.points.pack_points`.
+    :param labels: whether label and confidence stand in the padding.
+    """
+    height, width = points.shape[:2] if points.ndim == 3 else (1, points.shape[0])
+    layout = FIELDS | LABEL_FIELDS if labels else FIELDS
+    return PointCloud2(
+        header=header,
+        height=height,
+        width=width,
+        fields=[
+            PointField(name=name, offset=offset, datatype=_DEFAULT_FIELDS[kind], count=1)
+            for name, (offset, kind) in layout.items()
+        ],
+        is_bigendian=sys.byteorder == 'big',
+        point_step=POINT_STEP,
+        row_step=POINT_STEP * width,
+        data=_bytes(points),
+        is_dense=points.ndim == 2,
+    )
+
+
+def encode_camera_info(
+    header: Header, info: CameraInfo, image: tuple[int, int], size: tuple[int, int]
+) -> CameraInfo:
+    """
+    Describe the camera of maps made from an image.
+
+    :param info: of the image.
+    :param image: width and height of the image.
+    :param size: width and height of the maps.
+    :return: K and P of the maps themselves, so binning and region of interest are unset; D and R
+        are the image's. What was not calibrated stays so.
+    """
+    k, p = list(info.k), list(info.p)
+    if k[0]:
+        camera = _view(k, info, *image).resized(*size)
+        k = [camera.fx, k[1], camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
+    if p[0]:
+        whole = [p[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)]
+        camera = _view(whole, info, *image).resized(*size)
+        across, down = camera.fx / p[0], camera.fy / p[5]
+        p = [camera.fx, p[1], camera.cx, p[3] * across, 0.0, camera.fy, camera.cy, p[7] * down]
+        p += [0.0, 0.0, 1.0, info.p[11]]
+    return CameraInfo(
+        header=header,
+        width=size[0],
+        height=size[1],
+        distortion_model=info.distortion_model,
+        d=info.d,
+        k=k,
+        r=info.r,
+        p=p,
+    )
+
+
+def _decode_packed(image: Image) -> np.ndarray:
+    channels, depth, conversion = _PACKED[image.encoding]
+    rows = _rows(image, image.height, image.width * channels * depth)
+    kind = np.dtype('u1') if depth == 1 else np.dtype('>u2' if image.is_bigendian else '<u2')
+    shape = (image.height, image.width) if channels == 1 else (image.height, image.width, channels)
+    strides = (rows.strides[0], channels * depth, depth)[: len(shape)]
+    pixels = np.ndarray(shape, kind, rows, strides=strides)
+    if depth == 2:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+
+
+def _decode_planar(image: Image) -> np.ndarray:
+    halves = _PLANAR[image.encoding]
+    if image.encoding == 'nv24':
+        rows = _rows(image, image.height * halves // 2, image.width)
+        luma, chroma = np.split(rows, [image.height])
+        pairs = chroma.reshape(image.height, image.width, 2)
+        return cv2.transform(np.dstack((luma, pairs)), _YUV)
+    if image.width % 2 or image.height % 2:
+        raise ValueError(
+            f'an image of {image.width}x{image.height} cannot be {image.encoding}, which has one '
+            'color for two by two pixels: both sides must be even'
+        )
+    rows = _rows(image, image.height * halves // 2, image.width)
+    code = cv2.COLOR_YUV2RGB_NV12 if image.encoding == 'nv12' else cv2.COLOR_YUV2RGB_NV21
+    return cv2.cvtColor(rows, code)
+
+
+def _decode_with_cv_bridge(image: Image) -> np.ndarray:
+    """Leave an encoding that is unknown here to cv_bridge, where that is installed."""
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except ImportError:
+        known = ', '.join([*_PACKED, *_PLANAR])
+        raise ValueError(
+            f"cannot read an image of encoding '{image.encoding}': expected one of {known}; "
+            'convert it first, e.g. with image_proc, or install cv_bridge for more encodings'
+        ) from None
+    try:
+        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(image, 'rgb8'))
+    except (CvBridgeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"cannot read an image of encoding '{image.encoding}', and cv_bridge cannot either "
+            f'({error}): convert it first, e.g. with image_proc'
+        ) from None
+
+
+def _rows(image: Image, rows: int, used: int) -> np.ndarray:
+    """View the data as (rows, used) uint8, padding at the end of each row left out."""
+    if not image.width or not image.height:
+        raise ValueError(f'an image of {image.width}x{image.height} has no pixels')
+    if image.step < used:
+        raise ValueError(
+            f'an image of {image.width}x{image.height} {image.encoding} needs rows of {used} '
+            f'bytes but says step {image.step}: the driver fills the message wrongly'
+        )
+    needed = image.step * (rows - 1) + used
+    if len(image.data) < needed:
+        raise ValueError(
+            f'an image of {image.width}x{image.height} {image.encoding}, step {image.step}, '
+            f'needs {needed} bytes but carries {len(image.data)}: it was cut short'
+        )
+    data = np.frombuffer(image.data, np.uint8)
+    return np.ndarray((rows, used), np.uint8, data, strides=(image.step, 1))
+
+
+def _view(
+    matrix: Sequence[float],
+    info: CameraInfo,
+    width: int,
+    height: int,
+    distortion: str = '',
+    coefficients: tuple[float, ...] = (),
+) -> Camera:
+    """Return the camera of 3x3 `matrix` as an image of width x height sees it (REP 104)."""
+    roi = info.roi
+    part = (roi.width or info.width, roi.height or info.height)
+    bins = (max(info.binning_x, 1), max(info.binning_y, 1))
+    if (part[0] // bins[0], part[1] // bins[1]) != (width, height):
+        raise ValueError(
+            f'camera_info is of {part[0] // bins[0]}x{part[1] // bins[1]} pixels but the image of '
+            f'{width}x{height}: remap camera_info to the one published beside this image'
+        )
+    camera = Camera(
+        width=info.width,
+        height=info.height,
+        fx=float(matrix[0]),
+        fy=float(matrix[4]),
+        cx=float(matrix[2]),
+        cy=float(matrix[5]),
+        distortion=distortion,
+        coefficients=tuple(map(float, coefficients)),
+    )
+    return camera.cropped(roi.x_offset, roi.y_offset, *part).resized(width, height)
+
+
+def _bytes(values: np.ndarray) -> array:
+    """Copy an array into the type that rosidl takes without looking at every byte."""
+    data = array('B')
+    data.frombytes(np.ascontiguousarray(values).data.cast('B'))
+    return data

@@ -1,0 +1,320 @@
+"""
+The node: wiring only.
+
+A managed node (lifecycle): configure loads the networks and advertises, activate subscribes and
+runs, deactivate stops and keeps the networks, cleanup gives them back. Callbacks leave what came
+with the worker and return; see `worker` for the way of a frame.
+"""
+
+from collections.abc import Callable
+from functools import partial, wraps
+from time import perf_counter
+import traceback
+from typing import Any
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray
+from dpt_ros.perception.pipeline import Perception
+from dpt_ros.perception.runtime import choose_device, choose_precision, memory_in_use
+from dpt_ros.ros import parameters
+from dpt_ros.ros.diagnostics import encode_diagnostics, Statistics
+from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Output, OUTPUTS
+from dpt_ros.ros.parameters import Parameters
+from dpt_ros.ros.worker import Worker
+from dpt_ros.zoo.store import load
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool
+import torch
+
+RELIABILITIES = {
+    'sensor_data': QoSReliabilityPolicy.BEST_EFFORT,
+    'reliable': QoSReliabilityPolicy.RELIABLE,
+}
+LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+CAMERA = ''  # the prefix of the topics of the one camera
+STOPS_WITHIN = 1.0  # seconds that a frame in flight may take when the process ends
+
+Transition = Callable[['DptNode', LifecycleState], TransitionCallbackReturn]
+
+
+def tells(transition: Transition) -> Transition:
+    """Log what goes wrong in a transition; rclpy keeps it to itself."""
+
+    @wraps(transition)
+    def wrapped(self: 'DptNode', state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(self, state)
+        except Exception:
+            self.get_logger().error(f'{transition.__name__} failed:\n{traceback.format_exc()}')
+            return TransitionCallbackReturn.ERROR
+
+    return wrapped
+
+
+class DptNode(LifecycleNode):
+    """Camera images in; depth, labels and points out."""
+
+    def __init__(self, **arguments: Any):
+        """Declare the parameters; `arguments` are those of rclpy's Node."""
+        super().__init__('dpt', **arguments)
+        self._refused = [why for name in parameters.FIELDS if (why := self._declare(name))]
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._chosen = Parameters()
+        self._perception: Perception | None = None
+        self._worker: Worker | None = None
+        self._outputs: list[tuple[Output, Any]] = []
+        self._label_info: Any = None  # its publisher, where vision_msgs is installed
+        self._statistics = Statistics()
+        self._enabled = True
+        self._undo_configure: list[Callable[[], Any]] = []
+        self._undo_activate: list[Callable[[], Any]] = []
+
+    def start(self) -> None:
+        """Walk to active, unless a lifecycle manager is to do it."""
+        if not self.get_parameter('autostart').value:
+            self.get_logger().info('waiting for a lifecycle manager to configure and activate')
+        elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def stop(self) -> None:
+        """End the worker, or leave it to its long frame: the process is about to end."""
+        if self._worker is not None:
+            self._worker.stop(STOPS_WITHIN)
+
+    @tells
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the networks and advertise what they can give."""
+        began = perf_counter()
+        try:
+            if self._refused:
+                raise ValueError('; '.join(self._refused))
+            self._chosen = parameters.read(self._values())
+            self._perception = self._load(self._chosen)
+        except (ValueError, OSError) as error:  # the user's to mend
+            self.get_logger().error(f'cannot configure: {error}')
+            return TransitionCallbackReturn.FAILURE
+        self._advertise(self._perception)
+        seconds = perf_counter() - began
+        self.get_logger().info(f'{self._summary()}, ready after {seconds:.1f} s')
+        return super().on_configure(state)
+
+    @tells
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the camera and run."""
+        if self._perception is None:
+            raise RuntimeError('activate came before configure')
+        chosen = self._chosen
+        compressed = chosen.image_transport == 'compressed'
+        kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
+        name = self.resolve_topic_name(topic)
+        matrix = _matrix(name, chosen.camera_use)
+        self._worker = Worker(
+            self._perception,
+            self._outputs,
+            self._statistics,
+            parameters=lambda: self._chosen,
+            matrix=matrix,
+            age=self._age,
+            alive=self.context.ok,
+            logger=self.get_logger(),
+        )
+        self._worker.start()
+        qos = QoSProfile(depth=1, reliability=RELIABILITIES[chosen.qos_input])
+        put_image = partial(self._put_image, self._worker)
+        subscriptions = [
+            self.create_subscription(CameraInfo, 'camera_info', self._worker.put_info, qos),
+            self.create_subscription(kind, topic, put_image, qos),
+        ]
+        self._undo_activate = [partial(self.destroy_subscription, s) for s in subscriptions]
+        self._undo_activate.append(self._worker.stop)
+        self.get_logger().info(f'listening to {name}, which obeys {matrix} of its camera_info')
+        done = super().on_activate(state)  # publishers speak from here on
+        self._publish_label_info()
+        return done
+
+    @tells
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop running; the networks stay."""
+        _undo(self._undo_activate)
+        return super().on_deactivate(state)
+
+    @tells
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give back the networks and their device memory."""
+        self._release()
+        return super().on_cleanup(state)
+
+    @tells
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and give everything back, from any state."""
+        self._release()
+        return super().on_shutdown(state)
+
+    @tells
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Go back to unconfigured, so that another try is possible."""
+        self._release()
+        return super().on_error(state)
+
+    def _declare(self, name: str) -> str | None:
+        """Declare a parameter; return why the value given from outside is refused, if it is."""
+        default, described = parameters.FIELDS[name].default, parameters.descriptor(name)
+        try:
+            self.declare_parameter(name, default, described)
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            self.declare_parameter(name, default, described, ignore_override=True)
+            try:
+                parameters.check(name, self._parameter_overrides[name].value)
+            except ValueError as reason:
+                return str(reason)
+            return str(error)
+        return None
+
+    def _values(self) -> dict[str, Any]:
+        """Return all parameters as ROS has them."""
+        return {name: self.get_parameter(name).value for name in parameters.FIELDS}
+
+    def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        """Take changes of live parameters at once; refuse what is not allowed, saying why."""
+        changed = {p.name: p.value for p in changes if p.name in parameters.FIELDS}
+        if not changed:
+            return SetParametersResult(successful=True)
+        try:
+            taken = parameters.read(self._values() | changed)
+            fixed = [n for n in changed if not parameters.FIELDS[n].metadata['live']]
+            if fixed and self._perception is not None:
+                raise ValueError(
+                    f'{", ".join(fixed)} is read when the node is configured: deactivate and '
+                    'cleanup the node (ros2 lifecycle set), set it, then configure and activate'
+                )
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._refused = []
+        self._chosen = taken
+        self._publish_label_info()
+        return SetParametersResult(successful=True)
+
+    def _load(self, chosen: Parameters) -> Perception:
+        """Build the perception that the parameters describe, and run it once."""
+        torch.set_num_threads(chosen.cpu_threads)
+        cv2.setNumThreads(chosen.cpu_threads)
+        device = choose_device(chosen.device)
+        names = {chosen.depth_model, chosen.segmentation_model} - {''}
+        trained = {name: load(name, chosen.weights_dir) for name in sorted(names)}
+        for name, network in trained.items():
+            if network.checkpoint.file is None:
+                self.get_logger().warning(
+                    f'{name} has random weights: its outputs have the right form but no meaning'
+                )
+        perception = Perception(
+            trained.get(chosen.depth_model),
+            trained.get(chosen.segmentation_model),
+            device=device,
+            dtype=choose_precision(chosen.precision, device),
+            scale_mode=chosen.scale_mode,
+            network_side=chosen.network_side,
+        )
+        perception.warm_up(640, 480, parameters.options(chosen))
+        return perception
+
+    def _advertise(self, perception: Perception) -> None:
+        """Create what a configured node has: publishers, the service and the timer."""
+        qos = QoSProfile(depth=2, reliability=RELIABILITIES[self._chosen.qos_output])
+        self._outputs = [
+            (output, self.create_lifecycle_publisher(output.message, output.topic, qos))
+            for output in OUTPUTS
+            if output.needs <= perception.products
+        ]
+        publishers = [publisher for _, publisher in self._outputs]
+        if perception.labels is not None:
+            try:
+                kind = type(encode_label_info(Header(), perception.labels, 0.0))
+            except ImportError:
+                self.get_logger().warning(
+                    f'{LABEL_INFO} is left out: vision_msgs is not installed '
+                    '(apt install ros-$ROS_DISTRO-vision-msgs)',
+                    once=True,
+                )
+            else:
+                self._label_info = self.create_lifecycle_publisher(kind, LABEL_INFO, LATCHED)
+                publishers.append(self._label_info)
+        self._statistics = Statistics()
+        diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        timer = self.create_timer(1.0, partial(self._publish_diagnostics, diagnostics, perception))
+        service = self.create_service(SetBool, '~/enable', self._on_enable)
+        self._undo_configure = [
+            partial(self.destroy_timer, timer),
+            partial(self.destroy_service, service),
+            partial(self.destroy_publisher, diagnostics),
+            *(partial(self.destroy_lifecycle_publisher, p) for p in publishers),
+        ]
+
+    def _release(self) -> None:
+        """Undo activate and configure, in that order, as far as they were done."""
+        _undo(self._undo_activate)
+        _undo(self._undo_configure)
+        self._worker = self._perception = self._label_info = None
+        self._outputs = []
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _put_image(self, worker: Worker, image: Image | CompressedImage) -> None:
+        """Leave an image with the worker, unless paused."""
+        if self._enabled:
+            worker.put_image(CAMERA, image)
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Pause or resume without unloading anything."""
+        self._enabled = request.data
+        response.success = True
+        response.message = 'running' if request.data else 'paused; the networks stay loaded'
+        self.get_logger().info(response.message)
+        return response
+
+    def _publish_label_info(self) -> None:
+        """Say again what the classes are, for those who come later."""
+        labels = self._perception and self._perception.labels
+        if labels and self._label_info is not None:
+            header = Header(stamp=self.get_clock().now().to_msg())
+            threshold = self._chosen.segmentation_min_confidence
+            self._label_info.publish(encode_label_info(header, labels, threshold))
+
+    def _publish_diagnostics(self, publisher: Any, perception: Perception) -> None:
+        """Tell of the last second."""
+        counts = self._worker.counts if self._worker is not None else {}
+        memory = {'device memory [MB]': f'{memory_in_use(perception.device) / 1e6:.0f}'}
+        report = self._statistics.report(counts, memory, period=1.0)
+        now, name = self.get_clock().now().to_msg(), self.get_fully_qualified_name()
+        hardware = str(perception.device)
+        publisher.publish(encode_diagnostics(now, f'{name}: perception', hardware, report))
+
+    def _summary(self) -> str:
+        """Name the networks and the device in one line."""
+        chosen = self._chosen
+        tasks = {'depth': chosen.depth_model, 'segmentation': chosen.segmentation_model}
+        networks = ', '.join(f'{task} by {name}' for task, name in tasks.items() if name)
+        return f'{networks} on {self._perception and self._perception.device}'
+
+    def _age(self, message: Image | CompressedImage) -> float:
+        """Return the seconds since a message's stamp."""
+        return (self.get_clock().now() - Time.from_msg(message.header.stamp)).nanoseconds * 1e-9
+
+
+def _matrix(image_topic: str, use: str) -> str:
+    """Choose K or P of camera_info: 'auto' takes P for a topic that is called rectified."""
+    if use != 'auto':
+        return use
+    return 'P' if 'rect' in image_topic.removesuffix('/compressed').split('/')[-1] else 'K'
+
+
+def _undo(steps: list[Callable[[], Any]]) -> None:
+    """Take each step once, first to last."""
+    while steps:
+        steps.pop(0)()

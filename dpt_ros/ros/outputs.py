@@ -1,0 +1,110 @@
+"""
+The topics that the node publishes: one row each.
+
+A new topic is one row of `OUTPUTS`. `needs` are the products (`perception.pipeline.PRODUCTS`)
+without which the topic is not advertised; of these, `reads` are computed for it when somebody
+subscribes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dpt_ros.perception.pipeline import Result
+from dpt_ros.ros.messages import encode_camera_info, encode_image, encode_points
+from dpt_ros.ros.parameters import Parameters
+from dpt_ros.zoo.labels import Labels
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The messages that a frame was made of; its maps carry this very header."""
+
+    header: Header
+    info: CameraInfo | None  # None: no camera_info that fits the image
+
+
+@dataclass(frozen=True)
+class Output:
+    """One topic."""
+
+    topic: str
+    message: type
+    needs: frozenset[str]
+    build: Callable[[Result, Parameters], Any]  # None where a frame has nothing to say
+    reads: frozenset[str]
+
+
+def _image(topic: str, product: str, encoding: Callable[[Result, Parameters], str]) -> Output:
+    """Describe an image topic that carries one product."""
+
+    def build(result: Result, parameters: Parameters) -> Image:
+        pixels = result.products[product]
+        return encode_image(_origin(result).header, pixels, encoding(result, parameters))
+
+    return Output(topic, Image, frozenset({product}), build, frozenset({product}))
+
+
+def _info(topic: str, product: str) -> Output:
+    """Describe the camera_info beside the image of a product; it computes nothing."""
+
+    def build(result: Result, parameters: Parameters) -> CameraInfo | None:  # noqa: ARG001
+        origin = _origin(result)
+        if origin.info is None:
+            return None
+        height, width = result.frame.pixels.shape[:2]
+        size = (result.width, result.height)
+        return encode_camera_info(origin.header, origin.info, (width, height), size)
+
+    return Output(topic, CameraInfo, frozenset({product}), build, frozenset())
+
+
+def _points(result: Result, parameters: Parameters) -> PointCloud2 | None:
+    """Build the cloud; a frame without calibration has none."""
+    points = result.products.get('points')
+    if points is None:
+        return None
+    labels = parameters.points_labels and bool(parameters.segmentation_model)
+    return encode_points(_origin(result).header, points, labels)
+
+
+def _origin(result: Result) -> Origin:
+    if not isinstance(result.frame.header, Origin):
+        raise TypeError(f'a frame of the node carries its Origin, not {result.frame.header!r}')
+    return result.frame.header
+
+
+def _mask_encoding(result: Result, parameters: Parameters) -> str:  # noqa: ARG001
+    return 'mono8' if result.products['labels'].itemsize == 1 else '16UC1'
+
+
+OUTPUTS: tuple[Output, ...] = (
+    _image('~/depth/image', 'depth', lambda _, parameters: parameters.depth_encoding),
+    _info('~/depth/camera_info', 'depth'),
+    _image('~/depth/color', 'depth_color', lambda *_: 'rgb8'),
+    _image('~/inverse_depth/image', 'inverse_depth', lambda *_: '32FC1'),
+    _info('~/inverse_depth/camera_info', 'inverse_depth'),
+    _image('~/segmentation/mask', 'labels', _mask_encoding),
+    _image('~/segmentation/confidence', 'confidence', lambda *_: 'mono8'),
+    _image('~/segmentation/overlay', 'overlay', lambda *_: 'rgb8'),
+    _info('~/segmentation/camera_info', 'labels'),
+    Output('~/points', PointCloud2, frozenset({'points'}), _points, frozenset({'points'})),
+)
+
+LABEL_INFO = '~/segmentation/label_info'  # latched, so it stands apart from the rows above
+
+
+def encode_label_info(header: Header, labels: Labels, threshold: float) -> Any:
+    """
+    Name the classes (vision_msgs/LabelInfo).
+
+    :raises ImportError: where vision_msgs is not installed.
+    """
+    from vision_msgs.msg import LabelInfo, VisionClass
+
+    classes = [
+        VisionClass(class_id=index, class_name=name) for index, name in enumerate(labels.names)
+    ]
+    return LabelInfo(header=header, class_map=classes, threshold=float(threshold))

@@ -1,0 +1,267 @@
+"""
+The parameters of the node: one field each, from which all else is derived.
+
+A field of `Parameters` is the only place that knows a name, a default, its bounds and what it
+does. Declaration, checks, `config/dpt.yaml` and `docs/parameters.md` follow from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, Field, field, fields
+import math
+from typing import Any
+
+from dpt_ros.perception.pipeline import Options
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+Value = bool | int | float | str
+
+
+def parameter(
+    name: str,
+    default: Value,
+    description: str,
+    *,
+    bounds: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> Any:
+    """
+    Describe one parameter.
+
+    :param bounds: smallest and largest value of a number.
+    :param choices: the values that a text may have, where they are few.
+    :param live: whether it can change while the node is configured; it then does at once.
+    """
+    facts = {
+        'name': name,
+        'description': description,
+        'bounds': bounds,
+        'choices': choices,
+        'live': live,
+    }
+    return field(default=default, metadata=facts)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """All parameters, read once when the node is configured and again when a live one changes."""
+
+    depth_model: str = parameter(
+        'depth.model',
+        'dpt_tiny',
+        'Network for depth, a name of zoo/checkpoints.py; empty for none.',
+    )
+    segmentation_model: str = parameter(
+        'segmentation.model',
+        'dpt_tiny',
+        'Network for labels; the same name as depth.model runs once for both; empty for none.',
+    )
+    weights_dir: str = parameter(
+        'weights_dir', '', 'Folder of the weights; empty: $DPT_ROS_WEIGHTS, else ~/.cache/dpt_ros.'
+    )
+    device: str = parameter(
+        'device', 'auto', "'auto' (a GPU if there is one), 'cpu', 'cuda' or 'cuda:N'."
+    )
+    precision: str = parameter(
+        'precision',
+        'auto',
+        "Type the networks compute in; 'auto' is float16 on a GPU and float32 on a CPU.",
+        choices=('auto', 'float32', 'float16', 'bfloat16'),
+    )
+    cpu_threads: int = parameter(
+        'cpu_threads',
+        2,
+        'CPU cores that the networks may take; more is faster and leaves less to navigation.',
+        bounds=(1, 256),
+    )
+    network_side: int = parameter(
+        'network.side',
+        0,
+        "Shorter side of the networks' input [px]; 0: as they were trained. Half the side is "
+        'about four times faster and loses thin structures first.',
+        bounds=(0, 4096),
+    )
+    image_transport: str = parameter(
+        'image_transport',
+        'raw',
+        "'raw' subscribes to image, 'compressed' to image/compressed (JPEG or PNG).",
+        choices=('raw', 'compressed'),
+    )
+    camera_use: str = parameter(
+        'camera.use',
+        'auto',
+        "Matrix of camera_info that the image obeys: 'K' (raw), 'P' (rectified), or 'auto': P if "
+        "the image topic's last name holds 'rect', else K.",
+        choices=('auto', 'K', 'P'),
+    )
+    qos_input: str = parameter(
+        'qos.input',
+        'sensor_data',
+        "Reliability of the subscriptions: 'sensor_data' (best effort, hears every camera) or "
+        "'reliable'.",
+        choices=('sensor_data', 'reliable'),
+    )
+    qos_output: str = parameter(
+        'qos.output',
+        'reliable',
+        "Reliability of the outputs: 'reliable' (heard by every subscriber) or 'sensor_data'.",
+        choices=('sensor_data', 'reliable'),
+    )
+    autostart: bool = parameter(
+        'autostart',
+        True,
+        'Configure and activate without a lifecycle manager; read once, at start.',
+    )
+    output_decimation: int = parameter(
+        'output.decimation',
+        1,
+        'Outputs are this many times smaller than the image, in width and in height.',
+        bounds=(1, 16),
+        live=True,
+    )
+    scale_mode: str = parameter(
+        'scale.mode',
+        'model',
+        "Where metres come from: 'model' (metric weights), 'fixed' (scale.factor and "
+        "scale.offset, for relative weights) or 'none' (inverse depth only).",
+        choices=('model', 'fixed', 'none'),
+    )
+    scale_factor: float = parameter(
+        'scale.factor',
+        1.0,
+        'With scale.mode fixed: 1 / metres = scale.factor * output + scale.offset [1/m].',
+        bounds=(1e-9, 1e9),
+        live=True,
+    )
+    scale_offset: float = parameter(
+        'scale.offset', 0.0, 'See scale.factor [1/m].', bounds=(-1e6, 1e6), live=True
+    )
+    depth_encoding: str = parameter(
+        'depth.encoding',
+        '32FC1',
+        "'32FC1' (float metres, REP 118) or '16UC1' (millimetres, 0 is invalid, up to 65.534 m).",
+        choices=('32FC1', '16UC1'),
+        live=True,
+    )
+    depth_invalid_value: float = parameter(
+        'depth.invalid_value',
+        math.nan,
+        'With 32FC1, written where depth is unknown or nothing is in range. NaN keeps NaN for '
+        'unknown and +Inf for nothing in range (REP 117); 0.0 is what nvblox wants.',
+        live=True,
+    )
+    depth_min: float = parameter(
+        'depth.min', 0.1, 'Nearer is published as unknown [m].', bounds=(0.0, 1000.0), live=True
+    )
+    depth_max: float = parameter(
+        'depth.max',
+        100.0,
+        'Farther is published as nothing in range, as the sky is [m].',
+        bounds=(0.1, 100000.0),
+        live=True,
+    )
+    depth_color_max: float = parameter(
+        'depth.color_max',
+        10.0,
+        'Depth at the far end of the colors of depth/color [m].',
+        bounds=(0.1, 100000.0),
+        live=True,
+    )
+    segmentation_min_confidence: float = parameter(
+        'segmentation.min_confidence',
+        0.0,
+        'Pixels whose class is less probable are unlabelled (255, or 65535 above 255 classes).',
+        bounds=(0.0, 1.0),
+        live=True,
+    )
+    segmentation_overlay_opacity: float = parameter(
+        'segmentation.overlay_opacity',
+        0.5,
+        'How strongly segmentation/overlay is tinted by class color: 0 not at all, 1 fully.',
+        bounds=(0.0, 1.0),
+        live=True,
+    )
+    points_organized: bool = parameter(
+        'points.organized',
+        True,
+        'Clouds are rows and columns as the image, NaN where depth is unknown; false: only valid '
+        'points, in a row.',
+        live=True,
+    )
+    points_labels: bool = parameter(
+        'points.labels',
+        False,
+        'Points carry label (uint32) and confidence (float32) in the padding of xyzrgb.',
+        live=True,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot stand together."""
+        if not (self.depth_model or self.segmentation_model):
+            raise ValueError(
+                'depth.model and segmentation.model are both empty, so there is nothing to do: '
+                'name at least one network'
+            )
+        if self.depth_min >= self.depth_max:
+            raise ValueError(
+                f'depth.min ({self.depth_min:g} m) must be below depth.max ({self.depth_max:g} m)'
+            )
+
+
+FIELDS: dict[str, Field] = {f.metadata['name']: f for f in fields(Parameters)}
+
+
+def descriptor(name: str) -> ParameterDescriptor:
+    """Describe a parameter to ROS, so that `ros2 param describe` documents it."""
+    facts = FIELDS[name].metadata
+    text = facts['description']
+    if facts['choices']:
+        text += f' One of: {", ".join(facts["choices"])}.'
+    if not facts['live']:
+        text += ' Read when the node is configured.'
+    described = ParameterDescriptor(name=name, description=text)
+    if facts['bounds']:
+        low, high = facts['bounds']
+        if isinstance(FIELDS[name].default, int):
+            whole = IntegerRange(from_value=int(low), to_value=int(high), step=1)
+            described.integer_range = [whole]
+        else:
+            real = FloatingPointRange(from_value=float(low), to_value=float(high))
+            described.floating_point_range = [real]
+    return described
+
+
+def check(name: str, value: Any) -> None:
+    """Refuse a value that parameter `name` cannot have, whatever the others are."""
+    facts, kind = FIELDS[name].metadata, type(FIELDS[name].default)
+    if type(value) is not kind:
+        hint = f'; write {float(value)}' if kind is float and type(value) is int else ''
+        raise ValueError(
+            f'{name} must be a {_KINDS[kind]}, got {value!r} '
+            f'({_KINDS.get(type(value), type(value).__name__)}){hint}'
+        )
+    if facts['choices'] and value not in facts['choices']:
+        raise ValueError(f"{name} must be one of {', '.join(facts['choices'])}, got '{value}'")
+    if facts['bounds'] and not facts['bounds'][0] <= value <= facts['bounds'][1]:
+        low, high = facts['bounds']
+        raise ValueError(f'{name} must be between {low:g} and {high:g}, got {value}')
+
+
+def read(values: Mapping[str, Any]) -> Parameters:
+    """
+    Build the parameters from values by ROS name.
+
+    :raises ValueError: for a value that is not allowed, alone or beside the others.
+    """
+    for name, value in values.items():
+        check(name, value)
+    arguments: dict[str, Any] = {FIELDS[name].name: value for name, value in values.items()}
+    return Parameters(**arguments)
+
+
+def options(chosen: Parameters) -> Options:
+    """Return those parameters that a frame is computed by."""
+    return Options(**{f.name: getattr(chosen, f.name) for f in fields(Options)})
+
+
+_KINDS = {bool: 'boolean', int: 'whole number', float: 'number with a point', str: 'text'}

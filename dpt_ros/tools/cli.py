@@ -1,0 +1,79 @@
+"""Dense Prediction Transformers for ROS 2: everything that works without a running robot."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+import sys
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog='dpt', description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar='COMMAND')
+    demo = commands.add_parser(
+        'demo',
+        help='run camera, node and outputs on a real ROS graph and show the result',
+        description='Start a camera and the node as two processes on one ROS graph, run for some '
+        'seconds, and leave in --output a picture (dpt.png) and a recording (bag/, MCAP).',
+    )
+    demo.add_argument(
+        '--source',
+        default='scene',
+        help='folder of images, video, bag, /dev/videoN, or scene: a drawn one (%(default)s)',
+    )
+    demo.add_argument(
+        '--camera',
+        type=_numbers,
+        metavar='FX,FY,CX,CY',
+        help='intrinsics of the source in pixels, where it does not bring its own',
+    )
+    demo.add_argument(
+        '--params', type=Path, help='parameter file of the node, such as config/dpt.yaml'
+    )
+    demo.add_argument('--rate', type=float, default=15.0, help='images a second (%(default)s)')
+    demo.add_argument('--seconds', type=float, default=8.0, help='time to run (%(default)s)')
+    demo.add_argument(
+        '--output', type=Path, default=Path('demo'), help='folder to write to (%(default)s)'
+    )
+    demo.set_defaults(run=_demo)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; what the user can mend is one line and exit code 2."""
+    arguments = parse(argv)
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f'dpt: {error}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from dpt_ros.tools.demo import run_demo
+
+    written = run_demo(
+        arguments.source,
+        camera=arguments.camera,
+        params=arguments.params,
+        rate=arguments.rate,
+        seconds=arguments.seconds,
+        output=arguments.output,
+        show=print,
+    )
+    print('\n'.join(f'wrote {path}' for path in written))
+
+
+def _numbers(text: str) -> tuple[float, float, float, float]:
+    """Read FX,FY,CX,CY."""
+    try:
+        fx, fy, cx, cy = map(float, text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not four numbers FX,FY,CX,CY") from None
+    return fx, fy, cx, cy
+
+
+if __name__ == '__main__':
+    main()

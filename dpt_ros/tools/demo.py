@@ -1,0 +1,218 @@
+"""
+The demo: a camera, the node, and this as a listener, three processes on one real ROS graph.
+
+It counts what comes out, records a bag, and leaves one picture of the last complete frame.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+import os
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
+from time import monotonic
+from typing import Any
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray
+from dpt_ros.ros.messages import decode_image
+from dpt_ros.ros.parameters import Parameters
+from dpt_ros.tools.picture import draw, Views
+from dpt_ros.zoo.labels import load_labels
+from dpt_ros.zoo.store import checkpoint
+import numpy as np
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+NAMESPACE = '/camera'
+IMAGE = f'{NAMESPACE}/image_raw'
+TOPICS: dict[str, type] = {
+    IMAGE: Image,
+    f'{NAMESPACE}/camera_info': CameraInfo,
+    f'{NAMESPACE}/dpt/depth/image': Image,
+    f'{NAMESPACE}/dpt/depth/camera_info': CameraInfo,
+    f'{NAMESPACE}/dpt/depth/color': Image,
+    f'{NAMESPACE}/dpt/segmentation/mask': Image,
+    f'{NAMESPACE}/dpt/segmentation/overlay': Image,
+    f'{NAMESPACE}/dpt/points': PointCloud2,
+}
+RECORDED_EVERY = 0.5  # seconds between two frames of the recording, each of 14 MB at 640x480
+STARTS_WITHIN = 60.0  # seconds until the first result
+
+
+class Listener(Node):
+    """Hears every topic of the demo as bytes, records them, and keeps the last whole frame."""
+
+    def __init__(self, writer: Writer):
+        """Subscribe, and prepare the recording."""
+        super().__init__('dpt_demo')
+        self.ages: list[float] = []  # seconds from the stamp of an image to its depth
+        self.frames_in, self.dropped = 0, 0  # as the node counts them
+        self.whole: dict[str, Any] = {}  # topic -> message, all of one stamp
+        self._pending: dict[int, dict[str, tuple[Any, bytes]]] = defaultdict(dict)
+        self._writer, self._recorded = writer, -RECORDED_EVERY
+        self._connections: dict[str, Any] = {}
+        store = get_typestore(Stores.ROS2_HUMBLE)
+        for topic, kind in TOPICS.items():
+            name = f'sensor_msgs/msg/{kind.__name__}'
+            self._connections[topic] = writer.add_connection(topic, name, typestore=store)
+            heard = partial(self._hear, topic, kind)
+            self.create_subscription(kind, topic, heard, QoSProfile(depth=5), raw=True)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._hear_diagnostics, 1)
+
+    def _hear(self, topic: str, kind: type, data: bytes) -> None:
+        now = self.get_clock().now().nanoseconds
+        message: Any = deserialize_message(data, kind)
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        if topic.endswith('depth/image'):
+            self.ages.append((now - stamp) * 1e-9)
+        frame = self._pending[stamp]
+        frame[topic] = message, data
+        if len(frame) == len(TOPICS):
+            self.whole = {name: heard for name, (heard, _) in frame.items()}
+            if monotonic() - self._recorded >= RECORDED_EVERY:
+                self._recorded = monotonic()
+                for name, (_, raw) in frame.items():
+                    self._writer.write(self._connections[name], now, raw)
+            for old in [s for s in self._pending if s <= stamp]:
+                del self._pending[old]
+
+    def _hear_diagnostics(self, array: DiagnosticArray) -> None:
+        values = {pair.key: pair.value for pair in array.status[0].values}
+        self.frames_in = int(values['frames in'])
+        self.dropped = int(values['frames dropped'])
+
+    def line(self) -> str:
+        """Say where things stand."""
+        counts = f'in {self.frames_in:4d}  out {len(self.ages):4d}  dropped {self.dropped:4d}'
+        if not self.ages:
+            return counts
+        p50, p95 = np.percentile(self.ages, (50, 95)) * 1e3
+        return f'{counts}  latency p50 {p50:.0f} ms, p95 {p95:.0f} ms'
+
+
+def run_demo(
+    source: str,
+    *,
+    camera: Sequence[float] | None,
+    params: Path | None,
+    rate: float,
+    seconds: float,
+    output: Path,
+    show: Callable[..., None],
+) -> list[Path]:
+    """
+    Run camera and node for some seconds and write what came of it.
+
+    :param source: see `sources.open_source`; `camera` are its fx, fy, cx, cy.
+    :param params: parameter file of the node; None: the defaults.
+    :param output: folder for dpt.png and bag/, made if missing; earlier ones are replaced.
+    :param show: prints a line; called with end and flush as print has them.
+    :return: what was written.
+    """
+    os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    output.mkdir(parents=True, exist_ok=True)
+    bag, picture = output / 'bag', output / 'dpt.png'
+    shutil.rmtree(bag, ignore_errors=True)
+    picture.unlink(missing_ok=True)
+    rclpy.init()
+    writer = Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    with writer:
+        listener = Listener(writer)
+        with _processes(source, camera, params, rate) as running:
+            _listen(listener, list(running.values()), seconds, show)
+        listener.destroy_node()
+    rclpy.try_shutdown()
+    if failed := [name for name, process in running.items() if process.returncode]:
+        raise RuntimeError(f'the {" and the ".join(failed)} failed; the lines above say why')
+    if not listener.whole:
+        raise RuntimeError('no frame came out whole; the lines above say why')
+    pixels = draw(*_views(listener.whole), *_words(listener, source))
+    cv2.imwrite(str(picture), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    return [picture, bag]
+
+
+@contextmanager
+def _processes(
+    source: str, camera: Sequence[float] | None, params: Path | None, rate: float
+) -> Iterator[dict[str, subprocess.Popen]]:
+    """Start the camera and the node; end both by their ids."""
+    ros = ['--ros-args', '-r', f'__ns:={NAMESPACE}']
+    eyes = [source, str(rate), *([','.join(map(str, camera))] if camera else [])]
+    file = ['--params-file', str(params)] if params else []
+    commands = {
+        'camera': ['dpt_ros.tools.demo_camera', *eyes, *ros],
+        'node': ['dpt_ros.ros.main', *ros, '-r', 'image:=image_raw', *file],
+    }
+    running = {
+        name: subprocess.Popen([sys.executable, '-m', *command])
+        for name, command in commands.items()
+    }
+    try:
+        yield running
+    finally:
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+        for process in running.values():
+            process.wait(10)
+
+
+def _listen(
+    listener: Listener,
+    running: Sequence[subprocess.Popen],
+    seconds: float,
+    show: Callable[..., None],
+) -> None:
+    """Spin until `seconds` after the first result, showing a live line."""
+    end, shown = monotonic() + STARTS_WITHIN, 0.0
+    started = False
+    while monotonic() < end and all(process.poll() is None for process in running):
+        rclpy.spin_once(listener, timeout_sec=0.1)
+        if listener.ages and not started:
+            started, end = True, monotonic() + seconds
+        if started and monotonic() - shown > 0.5:
+            shown = monotonic()
+            show(f'\r{listener.line()}', end='', flush=True)
+    show(f'\r{listener.line()}')
+
+
+def _views(frame: dict[str, Any]) -> tuple[Views, Any]:
+    """Decode one whole frame for the picture."""
+    outputs = f'{NAMESPACE}/dpt'
+    cloud, mask = frame[f'{outputs}/points'], frame[f'{outputs}/segmentation/mask']
+    points = np.frombuffer(cloud.data, np.float32).reshape(-1, cloud.point_step // 4)
+    points = points[np.isfinite(points[:, 2])]
+    colors = np.ascontiguousarray(points[:, 4]).view(np.uint8).reshape(-1, 4)[:, 2::-1]
+    views = Views(
+        image=decode_image(frame[IMAGE]),
+        depth_color=decode_image(frame[f'{outputs}/depth/color']),
+        mask=np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width),
+        overlay=decode_image(frame[f'{outputs}/segmentation/overlay']),
+        points=points[:, :3],
+        point_colors=colors,
+    )
+    labels = checkpoint(Parameters().segmentation_model).labels
+    return views, labels and load_labels(labels)
+
+
+def _words(listener: Listener, source: str) -> tuple[str, list[str]]:
+    """Give the title and the notes of the picture."""
+    name = Parameters().depth_model
+    entry = checkpoint(name)
+    image = listener.whole[IMAGE]
+    size = f'{image.width}x{image.height}'
+    notes = [f'source {source}, {size}; {listener.line()}']
+    if entry.file is None:
+        notes.append('RANDOM WEIGHTS: the outputs have the right form and no meaning')
+    return f'dpt_ros: {name}', notes

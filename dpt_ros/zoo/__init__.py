@@ -1,0 +1,1 @@
+"""Trained networks: what is known of each, and how its file becomes a network."""

@@ -1,0 +1,153 @@
+"""
+From the name of a checkpoint to a network ready for inference: find, verify, load.
+
+Nothing here uses the network, and no file is ever executed: PyTorch files are read with
+`weights_only`, others as safetensors.
+"""
+
+from dataclasses import dataclass
+import hashlib
+import os
+from pathlib import Path
+
+from dpt_ros.model.backbone import Hybrid, ViT
+from dpt_ros.model.decoder import Decoder
+from dpt_ros.model.dpt import DPT, freeze, Task
+from dpt_ros.model.heads import DepthHead, SegmentationHead
+from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, CHECKPOINTS
+from dpt_ros.zoo.keys import rename
+from dpt_ros.zoo.labels import load_labels
+from safetensors.torch import load_file
+import timm
+from timm.models.vision_transformer import VisionTransformer
+import torch
+from torch import Tensor
+
+RANDOM_SEED = 1  # with it, an untrained dpt_tiny does not take everything for sky
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its weights, and what is known of it."""
+
+    name: str
+    checkpoint: Checkpoint
+    network: DPT  # frozen, float32, on the CPU
+
+
+def checkpoint(name: str) -> Checkpoint:
+    """Look a checkpoint up by name."""
+    if name not in CHECKPOINTS:
+        raise ValueError(f"no model is called '{name}'; there are {', '.join(CHECKPOINTS)}")
+    return CHECKPOINTS[name]
+
+
+def weights_folder(folder: str = '') -> Path:
+    """Return where weights are looked for: `folder`, else $DPT_ROS_WEIGHTS, else the cache."""
+    chosen = folder or os.environ.get('DPT_ROS_WEIGHTS') or '~/.cache/dpt_ros'
+    return Path(chosen).expanduser()
+
+
+def build(entry: Checkpoint) -> DPT:
+    """Build the network of a checkpoint with random weights, for training or to be loaded."""
+    shape = entry.architecture
+    vit = timm.create_model(shape.backbone)
+    if not isinstance(vit, VisionTransformer):
+        raise ValueError(f'{shape.backbone} is no vision transformer of timm')
+    backbone = (
+        ViT(vit, shape.blocks)
+        if shape.standardization is None
+        else Hybrid(vit, shape.blocks, shape.standardization)
+    )
+    heads: list[DepthHead | SegmentationHead] = []
+    if entry.depth is not None:
+        heads.append(DepthHead(shape.width, bounded=isinstance(entry.depth, BoundedDepth)))
+    if entry.labels is not None:
+        heads.append(SegmentationHead(shape.width, len(load_labels(entry.labels).names)))
+    tasks = [
+        Task(
+            Decoder(
+                backbone.channels,
+                backbone.strides,
+                shape.widths,
+                shape.width,
+                patch=backbone.patch,
+                batch_norm=isinstance(head, SegmentationHead),
+            ),
+            head,
+        )
+        for head in heads
+    ]
+    return DPT(backbone, tasks)
+
+
+def load(name: str, folder: str = '') -> Trained:
+    """
+    Build the network called `name` and give it its weights.
+
+    :param folder: see `weights_folder`.
+    :return: the network, frozen, in float32 on the CPU.
+    :raises ValueError: for a name that is not known or a file that is not that network's.
+    :raises OSError: for a file that is missing or cannot be read.
+    """
+    entry = checkpoint(name)
+    if entry.file is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(RANDOM_SEED)
+            return Trained(name, entry, freeze(build(entry)))
+    path = weights_folder(folder) / entry.file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'the weights of {name} are not at {path}: download {entry.url}/{entry.file}, whose '
+            f'sha256 begins with {entry.sha256}, to that place'
+        )
+    verify(path, entry.sha256)
+    with torch.device('meta'):
+        network = build(entry)
+    state = read(path)
+    try:
+        state = rename(state, entry.keys, entry.tasks[0])
+        network.load_state_dict(state, strict=True, assign=True)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()
+        raise ValueError(
+            f'{path} does not hold the weights of {name}: {reason[-1].strip()}'
+        ) from None
+    return Trained(name, entry, freeze(network.float()))
+
+
+def verify(path: Path, sha256: str | None) -> None:
+    """Refuse a file whose checksum does not start with `sha256`, if that is given."""
+    if sha256 is None:
+        return
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    if not digest.hexdigest().startswith(sha256):
+        raise ValueError(
+            f'{path} has sha256 {digest.hexdigest()} where {sha256} is wanted: it is truncated or '
+            f'another file; delete it and download it again'
+        )
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a .safetensors or PyTorch file, memory-mapped, running no code."""
+    try:
+        if path.suffix == '.safetensors':
+            return load_file(path)
+        state = torch.load(path, map_location='cpu', mmap=_is_zip(path), weights_only=True)
+    except Exception as error:  # a damaged file makes PyTorch raise IndexError, struct.error, ...
+        raise ValueError(
+            f'{path} is not a file of weights that can be read safely: {error}'
+        ) from None
+    if isinstance(state, dict) and 'optimizer' in state:
+        state = state.get('model')
+    if not isinstance(state, dict):
+        raise ValueError(f'{path} holds no tensors by name')
+    return state
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open('rb') as file:
+        return file.read(2) == b'PK'

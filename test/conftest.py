@@ -1,0 +1,18 @@
+"""Settings of every test: the ament index of this environment, and ROS on this machine only."""
+
+from itertools import count
+import os
+import sys
+
+import pytest
+
+os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+_domains = count(os.getpid())
+
+
+@pytest.fixture(scope='session')
+def new_domain():
+    """Give ROS domain ids that no other test of this run has; 0 and those above 100 stay free."""
+    return lambda: next(_domains) % 99 + 1

@@ -1,0 +1,163 @@
+"""
+The launch file: read as text everywhere, and run where launch and launch_ros are.
+
+It is run against packages made here whose executables only write down how they were called.
+"""
+
+import ast
+import json
+from pathlib import Path
+import shutil
+import sys
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / 'launch/dpt.launch.py'
+TREE = ast.parse(FILE.read_text())
+ARGUMENTS = {
+    'image',
+    'camera_info',
+    'params_file',
+    'model',
+    'segmentation_model',
+    'device',
+    'namespace',
+    'log_level',
+    'rviz',
+}
+# Writes its command line, and the parameter files that may be gone later, as JSON.
+EXECUTABLE = """#!{python}
+import json, pathlib, sys
+files = [a for b, a in zip(sys.argv, sys.argv[1:]) if b == '--params-file']
+said = {{'arguments': sys.argv[1:], 'files': [pathlib.Path(f).read_text() for f in files]}}
+pathlib.Path('{log}').write_text(json.dumps(said))
+"""
+
+
+class Call(NamedTuple):
+    """How an executable was called."""
+
+    arguments: list[str]
+    files: list[str]  # contents of the parameter files, in their order
+
+    def after(self, option: str) -> list[str]:
+        """Return the words that follow an option, wherever it stands."""
+        pairs = zip(self.arguments, self.arguments[1:], strict=False)
+        return [value for name, value in pairs if name == option]
+
+
+def test_it_imports_nothing_that_a_launch_file_would_have_to_install():
+    names = [n.module or '' for n in ast.walk(TREE) if isinstance(n, ast.ImportFrom)]
+    names += [a.name for n in ast.walk(TREE) if isinstance(n, ast.Import) for a in n.names]
+    roots = {name.split('.')[0] for name in names}
+    assert roots - sys.stdlib_module_names == {'launch', 'launch_ros'}
+
+
+def test_its_arguments_are_those_promised():
+    tables = [node for node in TREE.body if isinstance(node, ast.Assign)]
+    (table,) = (t.value for t in tables if ast.unparse(t.targets[0]) == 'ARGUMENTS')
+    assert {key.value for key in table.keys} == ARGUMENTS
+
+
+def test_defaults_of_parameters_are_left_to_the_yaml():
+    text = FILE.read_text()
+    assert not [name for name in ('dpt_tiny', 'auto:', "'auto',") if name in text]
+
+
+@pytest.fixture
+def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make dpt_ros and rviz2 in a prefix of their own: the real files, executables that log."""
+    for package, executable in (('dpt_ros', 'dpt_node'), ('rviz2', 'rviz2')):
+        marker = tmp_path / 'share/ament_index/resource_index/packages' / package
+        script = tmp_path / 'lib' / package / executable
+        for folder in (marker.parent, script.parent, tmp_path / 'share' / package):
+            folder.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        script.write_text(EXECUTABLE.format(python=sys.executable, log=tmp_path / executable))
+        script.chmod(0o755)
+    shutil.copytree(ROOT / 'config', tmp_path / 'share/dpt_ros/config')
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'log'))
+    return tmp_path
+
+
+def launch(prefix: Path, **arguments: str) -> dict[str, Call]:
+    """Run the launch file to its end and tell what it called."""
+    # By these names: a mere `launch` would be found as this very folder.
+    pytest.importorskip('launch.actions')
+    pytest.importorskip('launch_ros.actions')
+    from launch import LaunchDescription, LaunchService
+    from launch.actions import IncludeLaunchDescription
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    source = PythonLaunchDescriptionSource(str(FILE))
+    included = IncludeLaunchDescription(source, launch_arguments=arguments.items())
+    service = LaunchService(noninteractive=True)
+    service.include_launch_description(LaunchDescription([included]))
+    assert service.run() == 0
+    logs = {name: prefix / name for name in ('dpt_node', 'rviz2')}
+    return {n: Call(**json.loads(log.read_text())) for n, log in logs.items() if log.exists()}
+
+
+def test_by_default_the_node_alone_starts_with_the_installed_parameters(prefix: Path):
+    calls = launch(prefix)
+    assert list(calls) == ['dpt_node']
+    assert calls['dpt_node'].after('--params-file') == [
+        str(prefix / 'share/dpt_ros/config/dpt.yaml')
+    ]
+    assert set(calls['dpt_node'].after('-r')) >= {
+        '__node:=dpt',
+        'image:=image_raw',
+        'image/compressed:=image_raw/compressed',
+        'camera_info:=camera_info',
+    }
+
+
+def test_camera_info_is_looked_for_beside_the_image(prefix: Path):
+    node = launch(prefix, image='/camera/color/image_raw')['dpt_node']
+    assert 'image:=/camera/color/image_raw' in node.after('-r')
+    assert 'image/compressed:=/camera/color/image_raw/compressed' in node.after('-r')
+    assert 'camera_info:=/camera/color/camera_info' in node.after('-r')
+
+
+def test_camera_info_can_be_anywhere(prefix: Path):
+    node = launch(prefix, image='/a/image', camera_info='/b/info')['dpt_node']
+    assert 'camera_info:=/b/info' in node.after('-r')
+
+
+@pytest.mark.parametrize(
+    ('argument', 'value', 'parameter'),
+    [
+        ('model', 'dpt_hybrid_nyu', 'depth.model'),
+        ('segmentation_model', 'dpt_hybrid_ade20k', 'segmentation.model'),
+        ('device', 'cuda:1', 'device'),
+    ],
+)
+def test_an_argument_overrides_its_parameter_and_no_other(
+    prefix: Path, argument: str, value: str, parameter: str
+):
+    node = launch(prefix, namespace='front', **{argument: value})['dpt_node']
+    file, override = map(yaml.safe_load, node.files)  # the later one wins
+    assert '/**' in file
+    assert override == {'/front/dpt': {'ros__parameters': {parameter: value}}}
+
+
+def test_a_parameter_file_takes_the_place_of_the_installed_one(prefix: Path):
+    own = prefix / 'own.yaml'
+    own.write_text('/**: {ros__parameters: {cpu_threads: 1}}')
+    assert launch(prefix, params_file=str(own))['dpt_node'].files == [own.read_text()]
+
+
+def test_rviz_follows_the_node_into_its_namespace(prefix: Path):
+    calls = launch(prefix, namespace='front', image='/cam/image', rviz='true')
+    config = str(prefix / 'share/dpt_ros/config/rviz/dpt.rviz')
+    assert calls['rviz2'].after('-d') == [config]
+    assert {'__ns:=/front', 'image_raw:=/cam/image'} <= set(calls['rviz2'].after('-r'))
+    assert '__ns:=/front' in calls['dpt_node'].after('-r')
+
+
+def test_log_level_goes_to_the_node(prefix: Path):
+    assert launch(prefix, log_level='debug')['dpt_node'].after('--log-level') == ['debug']

@@ -1,0 +1,143 @@
+"""What the node makes of cameras as they are: compressed, uncalibrated, wrong, or silent."""
+
+from array import array
+
+import cv2
+from dpt_ros.model.dpt import DPT
+from graph import Graph, image_of, info_of, picture
+import numpy as np
+import pytest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+
+pytestmark = pytest.mark.graph
+
+SIZE = (64, 48)
+
+
+@pytest.fixture
+def graph(new_domain):
+    graph = Graph(new_domain())
+    yield graph
+    graph.close()
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Count the passes through a network, with the tasks of each."""
+    seen, forward = [], DPT.forward
+
+    def counting(self, image, wanted=None):
+        seen.append(frozenset(wanted))
+        return forward(self, image, wanted)
+
+    monkeypatch.setattr(DPT, 'forward', counting)
+    return seen
+
+
+def diagnosed(inbox):
+    """Return the values of the newest diagnostics."""
+    return {pair.key: pair.value for pair in inbox[-1].status[0].values} if inbox else {}
+
+
+def test_a_compressed_image_gives_the_outputs_of_the_raw_one(graph):
+    graph.start_node(image_transport='compressed')
+    masks = graph.listen('dpt/segmentation/overlay', Image)
+    camera = graph.camera(CompressedImage, 'image/compressed')
+    pixels = picture()
+    png = cv2.imencode('.png', pixels[..., ::-1])[1]
+    image = CompressedImage(format='rgb8; png compressed bgr8', data=array('B', png.tobytes()))
+    graph.shoot(camera, image, info_of(*SIZE), lambda: masks)
+    overlay = np.frombuffer(masks[0].data, np.uint8).reshape(48, 64, 3).astype(int)
+    # Half the image, half a color of the palette: the image shows through in every channel.
+    for channel in range(3):
+        seen = np.corrcoef(overlay[..., channel].ravel(), pixels[..., channel].ravel())[0, 1]
+        assert seen > 0.9
+
+
+@pytest.mark.parametrize('info', [None, CameraInfo(width=64, height=48)], ids=['none', 'zeros'])
+def test_without_calibration_depth_flows_and_points_wait(graph, info):
+    graph.start_node()
+    depths, clouds = (
+        graph.listen('dpt/depth/image', Image),
+        graph.listen('dpt/points', PointCloud2),
+    )
+    camera, image = graph.camera(), image_of(picture())
+    graph.shoot(camera, image, info, lambda: len(depths) >= 3)
+    assert not clouds
+    graph.shoot(camera, image, info_of(*SIZE), lambda: clouds)
+
+
+def test_a_camera_info_of_another_size_costs_the_points_only(graph):
+    graph.start_node()
+    depths, clouds = (
+        graph.listen('dpt/depth/image', Image),
+        graph.listen('dpt/points', PointCloud2),
+    )
+    infos = graph.listen('dpt/depth/camera_info', CameraInfo)
+    camera, image = graph.camera(), image_of(picture())
+    graph.shoot(camera, image, info_of(640, 480), lambda: len(depths) >= 3)
+    assert not clouds
+    assert not infos
+
+
+def test_a_bad_image_costs_itself_and_is_counted(graph):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    graph.start_node()
+    depths = graph.listen('dpt/depth/image', Image)
+    told = graph.listen('/diagnostics', DiagnosticArray)
+    camera = graph.camera()
+    good = image_of(picture())
+    graph.shoot(camera, good, None, lambda: depths)
+    bad = [image_of(picture(), 'kodachrome'), image_of(picture())]
+    bad[1].data = bad[1].data[:-1]
+    for image in bad:
+        camera[0].publish(image)
+    graph.until(lambda: int(diagnosed(told).get('faults: image', 0)) >= 1, 'the fault')
+    count = len(depths)
+    graph.shoot(camera, good, None, lambda: len(depths) > count)
+
+
+def test_nothing_is_computed_that_nobody_subscribed_to(graph, passes):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    graph.start_node()
+    passes.clear()  # of the warm-up
+    told = graph.listen('/diagnostics', DiagnosticArray)
+    camera, image = graph.camera(), image_of(picture())
+    graph.shoot(
+        camera, image, info_of(*SIZE), lambda: int(diagnosed(told).get('frames in', 0)) > 2
+    )
+    assert not passes
+    infos = graph.listen('dpt/depth/camera_info', CameraInfo)
+    graph.shoot(camera, image, info_of(*SIZE), lambda: infos)
+    assert not passes
+    masks = graph.listen('dpt/segmentation/mask', Image)
+    graph.shoot(camera, image, info_of(*SIZE), lambda: masks)
+    assert set(passes) == {frozenset({'segmentation'})}
+
+
+def test_a_rectified_image_obeys_p(graph):
+    graph.start_node(arguments=['-r', 'image:=image_rect'])
+    clouds = graph.listen('dpt/points', PointCloud2)
+    info = info_of(*SIZE, focal=60.0)
+    info.p[0] = info.p[5] = 30.0
+    graph.shoot(graph.camera(topic='image_rect'), image_of(picture()), info, lambda: clouds)
+    cloud = np.frombuffer(clouds[0].data, np.float32).reshape(48, 64, 8)
+    np.testing.assert_allclose(cloud[0, 0, 0] / cloud[0, 0, 2], -31.5 / 30.0, rtol=1e-5)
+
+
+def test_decimation_shrinks_every_output_alike_at_once(graph):
+    node = graph.start_node()
+    clouds = graph.listen('dpt/points', PointCloud2)
+    infos = graph.listen('dpt/depth/camera_info', CameraInfo)
+    camera, image = graph.camera(), image_of(picture())
+    graph.shoot(camera, image, info_of(*SIZE), lambda: clouds)
+    from rclpy.parameter import Parameter
+
+    (result,) = node.set_parameters([Parameter('output.decimation', value=2)])
+    assert result.successful, result.reason
+    graph.shoot(camera, image, info_of(*SIZE), lambda: clouds[-1].width == 32 == infos[-1].width)
+    assert clouds[-1].height == 24
+    # The left edge of the image stays its left edge: (u + 1/2) halves.
+    np.testing.assert_allclose(infos[-1].k[2] + 0.5, (31.5 + 0.5) / 2)

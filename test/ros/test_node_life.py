@@ -1,0 +1,165 @@
+"""The life of the node: transitions, services, parameters, and the end of the process."""
+
+import gc
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+
+from graph import Graph, image_of, info_of, picture
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+import pytest
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
+
+pytestmark = pytest.mark.graph
+
+
+@pytest.fixture
+def graph(new_domain):
+    graph = Graph(new_domain())
+    yield graph
+    graph.close()
+
+
+def change(graph, transition):
+    request = ChangeState.Request(transition=Transition(id=transition))
+    return graph.call(ChangeState, 'dpt/change_state', request).success
+
+
+def state(graph):
+    return graph.call(GetState, 'dpt/get_state', GetState.Request()).current_state.id
+
+
+def set_parameter(graph, name, value):
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    return graph.call(SetParameters, 'dpt/set_parameters', request).results[0]
+
+
+def test_the_node_walks_to_active_by_itself(graph):
+    graph.start_node()
+    assert state(graph) == State.PRIMARY_STATE_ACTIVE
+
+
+def test_without_autostart_it_waits_for_a_manager(graph):
+    graph.start_node(autostart=False)
+    assert state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+    assert change(graph, Transition.TRANSITION_CONFIGURE)
+    assert state(graph) == State.PRIMARY_STATE_INACTIVE
+
+
+def test_two_rounds_of_life_leave_nothing_behind(graph):
+    node = graph.start_node(autostart=False)
+    depths = graph.listen('dpt/depth/image', Image)
+    camera, image, info = graph.camera(), image_of(picture()), info_of(64, 48)
+    before = None
+    for _ in range(2):
+        assert change(graph, Transition.TRANSITION_CONFIGURE)
+        network = weakref.ref(next(iter(node._perception._runtimes.values())))
+        assert change(graph, Transition.TRANSITION_ACTIVATE)
+        depths.clear()
+        graph.shoot(camera, image, info, lambda: depths)
+        assert change(graph, Transition.TRANSITION_DEACTIVATE)
+        assert network() is not None
+        assert change(graph, Transition.TRANSITION_CLEANUP)
+        gc.collect()
+        assert network() is None
+        entities = (
+            len(list(node.publishers)),
+            len(list(node.subscriptions)),
+            len(list(node.services)),
+            len(list(node.timers)),
+            len(node._managed_entities),
+            threading.active_count(),
+        )
+        assert before in (None, entities)
+        before = entities
+
+
+def test_disabled_it_publishes_nothing_and_resumes(graph):
+    graph.start_node()
+    depths = graph.listen('dpt/depth/image', Image)
+    camera, image, info = graph.camera(), image_of(picture()), info_of(64, 48)
+    graph.shoot(camera, image, info, lambda: depths)
+    answer = graph.call(SetBool, 'dpt/enable', SetBool.Request(data=False))
+    assert answer.success
+    depths.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('graph.PATIENCE', 1.0)
+        with pytest.raises(TimeoutError):
+            graph.shoot(camera, image, info, lambda: len(depths) > 1)  # one may be in flight
+    assert graph.call(SetBool, 'dpt/enable', SetBool.Request(data=True)).success
+    depths.clear()
+    graph.shoot(camera, image, info, lambda: depths)
+
+
+def test_what_is_read_at_configure_cannot_change_while_it_runs(graph):
+    graph.start_node()
+    result = set_parameter(graph, 'depth.model', '')
+    assert not result.successful
+    assert 'deactivate and cleanup' in result.reason
+
+
+def test_a_live_parameter_out_of_range_is_refused(graph):
+    graph.start_node()
+    result = set_parameter(graph, 'output.decimation', 0)
+    assert not result.successful
+    assert 'output.decimation' in result.reason
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'words'),
+    [
+        ({'depth__model': 'dpt_huge'}, "no model is called 'dpt_huge'"),
+        ({'depth__model': 'dpt_hybrid_nyu'}, 'are not at'),
+        ({'depth__max': 20}, 'depth.max must be a number with a point, got 20'),
+        ({'output__decimation': 99}, 'output.decimation must be between 1 and 16, got 99'),
+        ({'depth__encoding': 'mono8'}, 'depth.encoding must be one of 32FC1, 16UC1'),
+        ({'device': 'abacus'}, "device must be 'auto', 'cpu'"),
+        ({'depth__model': '', 'segmentation__model': ''}, 'nothing to do'),
+    ],
+    ids=lambda value: '-'.join(value) if isinstance(value, dict) else '',
+)
+def test_what_the_user_can_mend_is_one_line_and_the_node_lives(
+    graph, tmp_path, capfd, parameters, words
+):
+    graph.start_node(weights_dir=str(tmp_path), **parameters)
+    assert state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+    lines = [line for line in capfd.readouterr().err.splitlines() if '[ERROR]' in line]
+    assert len(lines) == 1
+    assert words in lines[0]
+
+
+def test_after_a_mended_parameter_it_configures(graph):
+    graph.start_node(depth__model='dpt_huge')
+    assert set_parameter(graph, 'depth.model', 'dpt_tiny').successful
+    assert change(graph, Transition.TRANSITION_CONFIGURE)
+    assert change(graph, Transition.TRANSITION_ACTIVATE)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('when', ['importing', 'listening'])
+def test_a_signal_ends_the_process_cleanly(new_domain, number, when):
+    program = Path(sys.prefix, 'bin', 'dpt_node')
+    environment = os.environ | {'ROS_DOMAIN_ID': str(new_domain())}
+    process = subprocess.Popen([program], stderr=subprocess.PIPE, text=True, env=environment)
+    said = ''
+    try:
+        if when == 'listening':
+            for line in process.stderr:
+                said += line
+                if 'listening to' in line:
+                    break
+        process.send_signal(number)
+        code = process.wait(2 if when == 'listening' else 5)
+    finally:
+        process.kill()
+    said += process.stderr.read()
+    assert code == 0 or (when == 'importing' and code == -number), said
+    assert 'Traceback' not in said
