@@ -52,7 +52,7 @@ def start(context: LaunchContext) -> list[Node]:
         remappings=[('image_raw', image)],
         condition=IfCondition(given['rviz']),
     )
-    return [node, rviz]
+    return [rviz, node]  # nothing starts if RViz is wanted and not there
 
 
 def generate_launch_description() -> LaunchDescription:

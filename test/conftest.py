@@ -5,7 +5,12 @@ import os
 import sys
 
 import pytest
+import torch
 
+# One thread each, here and in processes that tests start: threads that wait for each other on a
+# busy machine take many times as long.
+os.environ['OMP_NUM_THREADS'] = '1'
+torch.set_num_threads(1)
 os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 

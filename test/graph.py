@@ -34,10 +34,11 @@ class Graph:
 
     def start_node(self, *, arguments=(), **parameters):
         """Start the node with parameters such as depth_model='' (for depth.model)."""
-        named = {name.replace('__', '.'): value for name, value in parameters.items()}
+        given = {'cpu_threads': 1, **parameters}
+        named = {name.replace('__', '.'): value for name, value in given.items()}
         node = DptNode(
             context=self.context,
-            cli_args=['--ros-args', '--log-level', 'fatal', *arguments] if arguments else None,
+            cli_args=['--ros-args', *arguments] if arguments else None,
             parameter_overrides=[Parameter(name, value=value) for name, value in named.items()],
         )
         node.start()

@@ -29,13 +29,14 @@ class Camera:
 
     def __post_init__(self) -> None:
         """Refuse what is no camera."""
-        if not (self.fx > 0 and self.fy > 0 and np.isfinite([self.cx, self.cy]).all()):
+        numbers = (self.fx, self.fy, self.cx, self.cy, *self.coefficients)
+        if not (self.fx > 0 and self.fy > 0 and np.isfinite(numbers).all()):
             raise ValueError(
                 f'a camera with focal lengths {self.fx:g}, {self.fy:g} and center {self.cx:g}, '
                 f'{self.cy:g} sees nothing: lengths must be positive and all '
                 'numbers finite; calibrate it'
             )
-        if self.distortion and self.distortion not in DISTORTIONS:
+        if (self.distortion or self.coefficients) and self.distortion not in DISTORTIONS:
             raise ValueError(
                 f"distortion model '{self.distortion}' is not one of {', '.join(DISTORTIONS)}: "
                 'calibrate with one of these, or feed the rectified image'
@@ -80,11 +81,16 @@ class Camera:
     def _undistort(self, rays: np.ndarray) -> np.ndarray:
         """Take the lens out of (height, width, 2) distorted, normalized coordinates."""
         points, lens = rays.reshape(-1, 1, 2), np.array(self.coefficients)
+        still, one = np.zeros(3), np.eye(3)
         if self.distortion == 'equidistant':
-            straight = cv2.fisheye.undistortPoints(points, np.eye(3), lens)
+            straight = cv2.fisheye.undistortPoints(points, one, lens)
+            ahead = cv2.convertPointsToHomogeneous(straight)
+            again, _ = cv2.fisheye.projectPoints(ahead, still, still, one, lens)
         else:
             until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-9)
-            straight = cv2.undistortPointsIter(
-                points, np.eye(3), lens, np.eye(3), np.eye(3), until
-            )
+            straight = cv2.undistortPointsIter(points, one, lens, one, one, until)
+            ahead = cv2.convertPointsToHomogeneous(straight)
+            again, _ = cv2.projectPoints(ahead, still, still, one, lens)
+        off = np.abs(again - points).max(axis=-1) * max(self.fx, self.fy)  # pixels
+        straight[~(off < 0.05)] = np.nan  # the lens model explains no such pixel
         return straight.reshape(rays.shape)

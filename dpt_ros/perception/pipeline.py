@@ -280,7 +280,7 @@ class Perception:
                 extra = (labels, maps.get('confidence')) if options.points_labels else ()
                 points = pack_points(depth, self._rays(camera), colors, *extra)
                 if not options.points_organized:
-                    points = points[depth.isfinite()]
+                    points = points[points[..., 2].isfinite()]
                 products['points'] = points
         return products
 

@@ -27,7 +27,7 @@ def pack_points(
         patterns of integers; x, y and z are NaN where depth is not finite.
     """
     points = torch.zeros((*depth.shape, POINT_STEP // 4), device=depth.device)
-    z = torch.where(depth.isfinite(), depth, torch.nan)
+    z = torch.where(depth.isfinite() & rays.isfinite().all(dim=-1), depth, torch.nan)
     torch.mul(rays, z[..., None], out=points[..., :2])
     points[..., 2] = z
     bits = points.view(torch.int32)

@@ -21,10 +21,11 @@ def choose_device(name: str) -> torch.device:
         return torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
     try:
         device = torch.device(name)
+        known = device.type in ('cpu', 'cuda')
     except RuntimeError:
-        raise ValueError(
-            f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got '{name}'"
-        ) from None
+        known = False
+    if not known:
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got '{name}'")
     if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device '{name}' is not there: PyTorch {torch.__version__} sees "

@@ -14,6 +14,11 @@ def check_mode(mode: str, depth: RelativeDepth | InverseDepth | BoundedDepth, na
             "'fixed' (with scale.factor and scale.offset) or 'none' (inverse depth only), or a "
             'metric model'
         )
+    if mode == 'none' and not isinstance(depth, RelativeDepth):
+        raise ValueError(
+            f"{name} gives metres by itself, so scale.mode 'none' has no inverse depth to give: "
+            "choose 'model'"
+        )
     if mode == 'fixed' and not isinstance(depth, RelativeDepth):
         raise ValueError(
             f"{name} gives metres by itself, so scale.mode 'fixed' would scale them twice: choose "

@@ -37,13 +37,14 @@ class Statistics:
             self._counts[f'{FAULTS} {kind}'] += 1
 
     def report(
-        self, counts: Mapping[str, int], others: Mapping[str, str], period: float
+        self, counts: Mapping[str, int], others: Mapping[str, str], idle: str, period: float
     ) -> 'Report':
         """
         Describe the time since the last report.
 
         :param counts: totals that others keep: 'frames in', 'frames dropped'.
         :param others: more to tell, as text.
+        :param idle: why nothing is expected to happen, such as 'paused'; empty: it is.
         :param period: seconds since the last report.
         """
         with self._lock:
@@ -55,7 +56,7 @@ class Statistics:
                 **counts,
             }
             stages = {stage: np.array(times) * 1e3 for stage, times in self._stages.items()}
-        new = {name: total - self._last.get(name, 0) for name, total in totals.items()}
+        new = {name: max(0, total - self._last.get(name, 0)) for name, total in totals.items()}
         self._last = totals
         values = {name: str(total) for name, total in totals.items()} | dict(others)
         for name in ('frames in', 'frames out', 'frames dropped'):
@@ -64,7 +65,7 @@ class Statistics:
             p50, p95 = np.percentile(times, (50, 95))
             values[f'{stage} [ms] p50, p95, max'] = f'{p50:.1f}, {p95:.1f}, {times.max():.1f}'
         faults = [name for name, count in new.items() if count and name.startswith(FAULTS)]
-        return Report(values, frames=new['frames out'], images=new['frames in'], faults=faults)
+        return Report(values, new['frames out'], new['frames in'], faults, idle)
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,12 @@ class Report:
     frames: int  # that went out
     images: int  # that came in
     faults: Sequence[str]  # kinds that occurred
+    idle: str = ''  # why nothing was to happen
 
     @property
     def level(self) -> bytes:
         """WARN if something went wrong or nothing came, else OK."""
-        troubled = self.faults or not self.images
+        troubled = self.faults or not (self.images or self.idle)
         return DiagnosticStatus.WARN if troubled else DiagnosticStatus.OK
 
     @property
@@ -87,8 +89,8 @@ class Report:
         """The state in a few words."""
         if self.faults:
             return ', '.join(self.faults)
-        if not self.images:
-            return 'no image came'
+        if self.idle or not self.images:
+            return self.idle or 'no image came'
         return f'{self.frames} frames out' if self.frames else 'nobody listens'
 
 

@@ -15,6 +15,9 @@ def main() -> None:
     """Run the node until SIGINT, SIGTERM or a shutdown of ROS; the exit code is then 0."""
 
     def start() -> Any:
+        from rclpy.logging import get_logger
+
+        get_logger('dpt').info('loading PyTorch')
         from dpt_ros.ros.node import DptNode  # takes seconds, in which the process must end too
 
         node = DptNode()
@@ -35,8 +38,12 @@ def run(start: Callable[[], Any], stop: Callable[[Any], Any] | None = None) -> N
     with suppress(KeyboardInterrupt):
         import rclpy
         from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+        from rclpy.impl.implementation_singleton import rclpy_implementation
 
-        rclpy.init(args=sys.argv)
+        try:
+            rclpy.init(args=sys.argv)
+        except rclpy_implementation.RCLError as error:
+            sys.exit(f'cannot start, for the arguments after --ros-args are wrong: {error}')
         node = None
         try:
             executor = SingleThreadedExecutor()  # before the node, which takes its time

@@ -90,7 +90,9 @@ def decode_compressed(image: CompressedImage) -> np.ndarray:
     :return: (height, width, 3) uint8, RGB.
     """
     data = np.frombuffer(image.data, np.uint8)
-    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    pixels = (
+        cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+    )
     if pixels is None:
         raise ValueError(
             f"a compressed image of {data.size} bytes, format '{image.format}', is no whole JPEG "
@@ -170,15 +172,20 @@ def encode_camera_info(
     :return: K and P of the maps themselves, so binning and region of interest are unset; D and R
         are the image's. What was not calibrated stays so.
     """
-    k, p = list(info.k), list(info.p)
+    k, p, roi = list(info.k), list(info.p), info.roi
+    across = size[0] / (roi.width or info.width or image[0])
+    down = size[1] / (roi.height or info.height or image[1])
+
+    def center(x: float, y: float) -> tuple[float, float]:
+        x, y = x - roi.x_offset, y - roi.y_offset
+        return (x + 0.5) * across - 0.5, (y + 0.5) * down - 0.5
+
     if k[0]:
-        camera = _view(k, info, *image).resized(*size)
-        k = [camera.fx, k[1], camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
+        x, y = center(k[2], k[5])
+        k = [k[0] * across, k[1] * across, x, 0.0, k[4] * down, y, 0.0, 0.0, 1.0]
     if p[0]:
-        whole = [p[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)]
-        camera = _view(whole, info, *image).resized(*size)
-        across, down = camera.fx / p[0], camera.fy / p[5]
-        p = [camera.fx, p[1], camera.cx, p[3] * across, 0.0, camera.fy, camera.cy, p[7] * down]
+        x, y = center(p[2], p[6])
+        p = [p[0] * across, p[1] * across, x, p[3] * across, 0.0, p[5] * down, y, p[7] * down]
         p += [0.0, 0.0, 1.0, info.p[11]]
     return CameraInfo(
         header=header,
@@ -197,9 +204,10 @@ def _decode_packed(image: Image) -> np.ndarray:
     rows = _rows(image, image.height, image.width * channels * depth)
     kind = np.dtype('u1') if depth == 1 else np.dtype('>u2' if image.is_bigendian else '<u2')
     shape = (image.height, image.width) if channels == 1 else (image.height, image.width, channels)
-    strides = (rows.strides[0], channels * depth, depth)[: len(shape)]
-    pixels = np.ndarray(shape, kind, rows, strides=strides)
-    if depth == 2:
+    if depth == 1:
+        pixels = rows.reshape(shape)  # still a view: only the rows are apart
+    else:
+        pixels = np.ascontiguousarray(rows).view(kind).reshape(shape)
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
     return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
 
@@ -209,7 +217,9 @@ def _decode_planar(image: Image) -> np.ndarray:
     if image.encoding == 'nv24':
         rows = _rows(image, image.height * halves // 2, image.width)
         luma, chroma = np.split(rows, [image.height])
-        pairs = chroma.reshape(image.height, image.width, 2)
+        pairs = np.lib.stride_tricks.as_strided(  # of twice the step, as V4L2 has it
+            chroma, (image.height, image.width, 2), (2 * image.step, 2, 1)
+        )
         return cv2.transform(np.dstack((luma, pairs)), _YUV)
     if image.width % 2 or image.height % 2:
         raise ValueError(
@@ -292,5 +302,6 @@ def _view(
 def _bytes(values: np.ndarray) -> array:
     """Copy an array into the type that rosidl takes without looking at every byte."""
     data = array('B')
-    data.frombytes(np.ascontiguousarray(values).data.cast('B'))
+    if values.size:  # else there is nothing to cast
+        data.frombytes(np.ascontiguousarray(values).data.cast('B'))
     return data

@@ -39,6 +39,8 @@ RELIABILITIES = {
 }
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 CAMERA = ''  # the prefix of the topics of the one camera
+ROS_PARAMETERS = {'use_sim_time', 'start_type_description_service'}
+SILENCE = 5  # seconds without an image after which the node says so
 STOPS_WITHIN = 1.0  # seconds that a frame in flight may take when the process ends
 
 Transition = Callable[['DptNode', LifecycleState], TransitionCallbackReturn]
@@ -66,6 +68,11 @@ class DptNode(LifecycleNode):
         super().__init__('dpt', **arguments)
         self._refused = [why for name in parameters.FIELDS if (why := self._declare(name))]
         self.add_on_set_parameters_callback(self._on_set_parameters)
+        given = {n for n in self._parameter_overrides if not n.startswith('qos_overrides.')}
+        if unknown := given - set(parameters.FIELDS) - ROS_PARAMETERS:
+            self.get_logger().warning(
+                f'nothing reads the parameters {", ".join(sorted(unknown))}: are they misspelled?'
+            )
         self._chosen = Parameters()
         self._perception: Perception | None = None
         self._worker: Worker | None = None
@@ -73,6 +80,7 @@ class DptNode(LifecycleNode):
         self._label_info: Any = None  # its publisher, where vision_msgs is installed
         self._statistics = Statistics()
         self._enabled = True
+        self._heard, self._silence = '', 0  # topic of the images, seconds without one
         self._undo_configure: list[Callable[[], Any]] = []
         self._undo_activate: list[Callable[[], Any]] = []
 
@@ -113,8 +121,8 @@ class DptNode(LifecycleNode):
         chosen = self._chosen
         compressed = chosen.image_transport == 'compressed'
         kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
-        name = self.resolve_topic_name(topic)
-        matrix = _matrix(name, chosen.camera_use)
+        self._heard = self.resolve_topic_name(topic)
+        matrix = _matrix(self._heard, chosen.camera_use)
         self._worker = Worker(
             self._perception,
             self._outputs,
@@ -133,8 +141,10 @@ class DptNode(LifecycleNode):
             self.create_subscription(kind, topic, put_image, qos),
         ]
         self._undo_activate = [partial(self.destroy_subscription, s) for s in subscriptions]
-        self._undo_activate.append(self._worker.stop)
-        self.get_logger().info(f'listening to {name}, which obeys {matrix} of its camera_info')
+        self._undo_activate += [self._worker.stop, partial(setattr, self, '_worker', None)]
+        calibration = self.resolve_topic_name('camera_info')
+        obeys = {'K': 'not rectified: K and D', 'P': 'rectified: P'}[matrix]
+        self.get_logger().info(f'listening to {self._heard} and {calibration} ({obeys})')
         done = super().on_activate(state)  # publishers speak from here on
         self._publish_label_info()
         return done
@@ -206,8 +216,9 @@ class DptNode(LifecycleNode):
         torch.set_num_threads(chosen.cpu_threads)
         cv2.setNumThreads(chosen.cpu_threads)
         device = choose_device(chosen.device)
-        names = {chosen.depth_model, chosen.segmentation_model} - {''}
-        trained = {name: load(name, chosen.weights_dir) for name in sorted(names)}
+        names = sorted({chosen.depth_model, chosen.segmentation_model} - {''})
+        self.get_logger().info(f'loading {" and ".join(names)}')
+        trained = {name: load(name, chosen.weights_dir) for name in names}
         for name, network in trained.items():
             if network.checkpoint.file is None:
                 self.get_logger().warning(
@@ -260,7 +271,7 @@ class DptNode(LifecycleNode):
         """Undo activate and configure, in that order, as far as they were done."""
         _undo(self._undo_activate)
         _undo(self._undo_configure)
-        self._worker = self._perception = self._label_info = None
+        self._perception = self._label_info = None
         self._outputs = []
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -290,7 +301,15 @@ class DptNode(LifecycleNode):
         """Tell of the last second."""
         counts = self._worker.counts if self._worker is not None else {}
         memory = {'device memory [MB]': f'{memory_in_use(perception.device) / 1e6:.0f}'}
-        report = self._statistics.report(counts, memory, period=1.0)
+        idle = 'inactive' if self._worker is None else '' if self._enabled else 'paused'
+        report = self._statistics.report(counts, memory, idle, period=1.0)
+        self._silence = 0 if report.images or idle else self._silence + 1
+        if self._silence >= SILENCE:
+            self.get_logger().warning(
+                f'no image came for {self._silence} s on {self._heard}: is the camera running, '
+                'and is the topic remapped to its name? (ros2 topic info -v tells)',
+                throttle_duration_sec=60.0,
+            )
         now, name = self.get_clock().now().to_msg(), self.get_fully_qualified_name()
         hardware = str(perception.device)
         publisher.publish(encode_diagnostics(now, f'{name}: perception', hardware, report))

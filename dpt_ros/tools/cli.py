@@ -18,8 +18,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     demo.add_argument(
         '--source',
-        default='scene',
-        help='folder of images, video, bag, /dev/videoN, or scene: a drawn one (%(default)s)',
+        default='world',
+        help='folder of images, video, bag, /dev/videoN, or world: one drawn, with its truth '
+        '(%(default)s)',
     )
     demo.add_argument(
         '--camera',

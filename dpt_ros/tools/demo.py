@@ -5,7 +5,7 @@ It counts what comes out, records a bag, and leaves one picture of the last comp
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 import os
@@ -22,6 +22,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from dpt_ros.ros.messages import decode_image
 from dpt_ros.ros.parameters import Parameters
 from dpt_ros.tools.picture import draw, Views
+from dpt_ros.tools.sources import open_source
 from dpt_ros.zoo.labels import load_labels
 from dpt_ros.zoo.store import checkpoint
 import numpy as np
@@ -45,6 +46,7 @@ TOPICS: dict[str, type] = {
     f'{NAMESPACE}/dpt/segmentation/overlay': Image,
     f'{NAMESPACE}/dpt/points': PointCloud2,
 }
+TRUTH: dict[str, type] = {f'{NAMESPACE}/truth/depth': Image, f'{NAMESPACE}/truth/labels': Image}
 RECORDED_EVERY = 0.5  # seconds between two frames of the recording, each of 14 MB at 640x480
 STARTS_WITHIN = 60.0  # seconds until the first result
 
@@ -52,17 +54,19 @@ STARTS_WITHIN = 60.0  # seconds until the first result
 class Listener(Node):
     """Hears every topic of the demo as bytes, records them, and keeps the last whole frame."""
 
-    def __init__(self, writer: Writer):
-        """Subscribe, and prepare the recording."""
+    def __init__(self, writer: Writer, topics: Mapping[str, type]):
+        """Subscribe to topics of these types, and prepare the recording."""
         super().__init__('dpt_demo')
         self.ages: list[float] = []  # seconds from the stamp of an image to its depth
         self.frames_in, self.dropped = 0, 0  # as the node counts them
+        self.depth_errors: list[float] = []  # median relative error of each whole frame
+        self.accuracies: list[float] = []  # share of pixels with the right label, likewise
         self.whole: dict[str, Any] = {}  # topic -> message, all of one stamp
         self._pending: dict[int, dict[str, tuple[Any, bytes]]] = defaultdict(dict)
         self._writer, self._recorded = writer, -RECORDED_EVERY
         self._connections: dict[str, Any] = {}
         store = get_typestore(Stores.ROS2_HUMBLE)
-        for topic, kind in TOPICS.items():
+        for topic, kind in topics.items():
             name = f'sensor_msgs/msg/{kind.__name__}'
             self._connections[topic] = writer.add_connection(topic, name, typestore=store)
             heard = partial(self._hear, topic, kind)
@@ -77,14 +81,22 @@ class Listener(Node):
             self.ages.append((now - stamp) * 1e-9)
         frame = self._pending[stamp]
         frame[topic] = message, data
-        if len(frame) == len(TOPICS):
+        if len(frame) == len(self._connections):
             self.whole = {name: heard for name, (heard, _) in frame.items()}
+            self._compare()
             if monotonic() - self._recorded >= RECORDED_EVERY:
                 self._recorded = monotonic()
                 for name, (_, raw) in frame.items():
                     self._writer.write(self._connections[name], now, raw)
             for old in [s for s in self._pending if s <= stamp]:
                 del self._pending[old]
+
+    def _compare(self) -> None:
+        """Hold the newest frame against the truth, if the source told it."""
+        depth, mask, true_depth, true_mask = _maps(self.whole)
+        if true_depth is not None and true_mask is not None:
+            self.depth_errors.append(float(np.nanmedian(np.abs(depth / true_depth - 1))))
+            self.accuracies.append(float(np.mean(mask == true_mask)))
 
     def _hear_diagnostics(self, array: DiagnosticArray) -> None:
         values = {pair.key: pair.value for pair in array.status[0].values}
@@ -121,6 +133,8 @@ def run_demo(
     """
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    if not source.startswith('/dev/'):  # a camera is for one process only
+        next(open_source(source, camera))  # before anything is started or replaced
     output.mkdir(parents=True, exist_ok=True)
     bag, picture = output / 'bag', output / 'dpt.png'
     shutil.rmtree(bag, ignore_errors=True)
@@ -129,7 +143,7 @@ def run_demo(
     writer = Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     with writer:
-        listener = Listener(writer)
+        listener = Listener(writer, TOPICS | TRUTH if source == 'world' else TOPICS)
         with _processes(source, camera, params, rate) as running:
             _listen(listener, list(running.values()), seconds, show)
         listener.destroy_node()
@@ -190,20 +204,36 @@ def _listen(
 def _views(frame: dict[str, Any]) -> tuple[Views, Any]:
     """Decode one whole frame for the picture."""
     outputs = f'{NAMESPACE}/dpt'
-    cloud, mask = frame[f'{outputs}/points'], frame[f'{outputs}/segmentation/mask']
+    cloud = frame[f'{outputs}/points']
+    depth, mask, true_depth, true_mask = _maps(frame)
     points = np.frombuffer(cloud.data, np.float32).reshape(-1, cloud.point_step // 4)
     points = points[np.isfinite(points[:, 2])]
     colors = np.ascontiguousarray(points[:, 4]).view(np.uint8).reshape(-1, 4)[:, 2::-1]
     views = Views(
         image=decode_image(frame[IMAGE]),
         depth_color=decode_image(frame[f'{outputs}/depth/color']),
-        mask=np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width),
+        mask=mask,
         overlay=decode_image(frame[f'{outputs}/segmentation/overlay']),
         points=points[:, :3],
         point_colors=colors,
+        depth=depth,
+        true_depth=true_depth,
+        true_mask=true_mask,
     )
     labels = checkpoint(Parameters().segmentation_model).labels
     return views, labels and load_labels(labels)
+
+
+def _maps(frame: dict[str, Any]) -> list[np.ndarray | None]:
+    """Read depth, labels, and the truth of both, all (H, W); None for what is not there."""
+    kinds = {'32FC1': np.float32, 'mono8': np.uint8}
+    names = (f'{NAMESPACE}/dpt/depth/image', f'{NAMESPACE}/dpt/segmentation/mask', *TRUTH)
+    return [
+        np.frombuffer(image.data, kinds[image.encoding]).reshape(image.height, image.width)
+        if (image := frame.get(name))
+        else None
+        for name in names
+    ]
 
 
 def _words(listener: Listener, source: str) -> tuple[str, list[str]]:
@@ -213,6 +243,12 @@ def _words(listener: Listener, source: str) -> tuple[str, list[str]]:
     image = listener.whole[IMAGE]
     size = f'{image.width}x{image.height}'
     notes = [f'source {source}, {size}; {listener.line()}']
+    if listener.depth_errors:
+        error, accuracy = np.median(listener.depth_errors), np.mean(listener.accuracies)
+        notes.append(
+            f'against the truth: depth off by {error:.1%} (median), '
+            f'{accuracy:.1%} of the labels right'
+        )
     if entry.file is None:
         notes.append('RANDOM WEIGHTS: the outputs have the right form and no meaning')
     return f'dpt_ros: {name}', notes

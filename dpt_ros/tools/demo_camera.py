@@ -16,7 +16,7 @@ FRAME = 'camera_optical_frame'
 
 
 class DemoCamera(Node):
-    """Publishes image_raw and camera_info at a fixed rate."""
+    """Publishes image_raw and camera_info at a fixed rate, and the truth where it is known."""
 
     def __init__(self, source: str, intrinsics: Sequence[float] | None, rate: float):
         """Open the source and start the clock."""
@@ -24,6 +24,8 @@ class DemoCamera(Node):
         self._shots = open_source(source, intrinsics)
         self._image = self.create_publisher(Image, 'image_raw', QoSProfile(depth=1))
         self._info = self.create_publisher(CameraInfo, 'camera_info', QoSProfile(depth=1))
+        self._true_depth = self.create_publisher(Image, 'truth/depth', QoSProfile(depth=1))
+        self._true_labels = self.create_publisher(Image, 'truth/labels', QoSProfile(depth=1))
         self.create_timer(1 / rate, self._publish)
 
     def _publish(self) -> None:
@@ -33,6 +35,9 @@ class DemoCamera(Node):
         info.header.frame_id = FRAME
         self._info.publish(info)
         self._image.publish(encode_image(info.header, shot.pixels, 'rgb8'))
+        if shot.depth is not None and shot.labels is not None:
+            self._true_depth.publish(encode_image(info.header, shot.depth, '32FC1'))
+            self._true_labels.publish(encode_image(info.header, shot.labels, 'mono8'))
 
 
 def _camera_info(shot: Shot) -> CameraInfo:

@@ -22,11 +22,14 @@ class Views:
     overlay: np.ndarray | None  # (h, w, 3) uint8, RGB
     points: np.ndarray | None  # (N, 3) float32, metres, optical frame
     point_colors: np.ndarray | None  # (N, 3) uint8, RGB
+    depth: np.ndarray | None = None  # (h, w) float32, metres
+    true_depth: np.ndarray | None = None  # (h, w) float32, metres, where the source knows it
+    true_mask: np.ndarray | None = None  # (h, w) class ids, likewise
 
 
 def draw(views: Views, labels: Labels | None, title: str, notes: Sequence[str]) -> np.ndarray:
     """
-    Lay out image, depth, labels, overlay and the cloud from above.
+    Lay out image, depth, labels, overlay, the cloud from above, and the truth if it is known.
 
     :param title: printed large, at the top; `notes` below it, a line each.
     :return: (height, width, 3) uint8, RGB.
@@ -40,13 +43,28 @@ def draw(views: Views, labels: Labels | None, title: str, notes: Sequence[str]) 
         f'cloud from above, {RANGE:g} m ahead': _from_above(views.points, views.point_colors),
         'classes': _legend(shares, labels),
     }
+    if views.true_depth is not None and views.depth is not None:
+        error = np.abs(views.depth / views.true_depth - 1)
+        panels |= {
+            'error of depth: red is 50 % and more': color(0.5 - error, 0.5),
+            'true depth': color(views.true_depth, RANGE),
+            'true labels': _paint(views.true_mask, labels),
+        }
     cells = [_cell(name, pixels) for name, pixels in panels.items()]
-    grid = np.vstack([np.hstack(cells[:3]), np.hstack(cells[3:])])
+    rows = [cells[:3], cells[3:6], cells[6:]]
+    grid = np.vstack([np.hstack(row) for row in rows if row])
     head = np.full((34 + 24 * len(notes) + 12, grid.shape[1], 3), PAPER, np.uint8)
     _write(head, title, (10, 30), 0.9, 2)
     for row, note in enumerate(notes):
         _write(head, note, (10, 56 + 24 * row), 0.55, 1)
     return np.vstack([head, grid])
+
+
+def color(values: np.ndarray, farthest: float) -> np.ndarray:
+    """Color values from 0 (red) to `farthest` (blue); what is not finite is black."""
+    steps = np.nan_to_num(values * (255 / farthest), nan=0, posinf=0, neginf=0).clip(0, 255)
+    colored = cv2.applyColorMap(255 - steps.astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    return np.where(np.isfinite(values)[..., None], colored, 0).astype(np.uint8)
 
 
 def _cell(name: str, pixels: np.ndarray | None) -> np.ndarray:
@@ -101,11 +119,11 @@ def _from_above(points: np.ndarray | None, colors: np.ndarray | None) -> np.ndar
     panel = np.full((height, width, 3), 245, np.uint8)
     for metre in range(1, round(RANGE) + 1):
         cv2.circle(panel, (width // 2, height), round(metre * scale), (215, 215, 215), 1)
-    high_to_low = np.argsort(-points[:, 1])  # y points down: what stands highest is drawn last
-    x, z = points[high_to_low[::-1]][:, (0, 2)].T
+    low_to_high = np.argsort(-points[:, 1])  # y points down: what stands highest is drawn last
+    x, z = points[low_to_high][:, (0, 2)].T
     u, v = np.round(width / 2 + x * scale), np.round(height - z * scale)
     inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    painted = colors[high_to_low[::-1]][inside]
+    painted = colors[low_to_high][inside]
     panel[v[inside].astype(int), u[inside].astype(int)] = painted
     cv2.circle(panel, (width // 2, height - 2), 5, INK, -1)
     return panel

@@ -1,17 +1,21 @@
-"""Where images come from when there is no robot: folders, videos, bags, cameras, a drawn scene."""
+"""Where images come from when there is no robot: folders, videos, bags, cameras, a drawn world."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 
 import cv2
 from dpt_ros.perception.camera import Camera
 from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image
+from dpt_ros.training.furnishing import furnish
+from dpt_ros.training.materials import draw_sensor
+from dpt_ros.training.worlds import CLEARANCE, clearance, HELD_OUT, look, place_camera
 import numpy as np
 
 IMAGES = {'.jpg', '.jpeg', '.png', '.bmp'}
-SIZE = (640, 480)  # of the drawn scene
+SIZE = (240, 320)  # rows and columns of the drawn world
+WORLD = 7  # which of the worlds that training never saw
+STEP, TURN = 0.03, 0.04  # metres and radians from one image to the next
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,15 @@ class Shot:
 
     pixels: np.ndarray  # (H, W, 3) uint8, RGB
     camera: Camera | None
+    depth: np.ndarray | None = None  # (H, W) float32, metres, +Inf for the sky, where it is known
+    labels: np.ndarray | None = None  # (H, W) uint8, classes of worlds_10, likewise
 
 
 def open_source(source: str, intrinsics: Sequence[float] | None = None) -> Iterator[Shot]:
     """
     Open a source of images; all but live cameras begin again at their end.
 
-    :param source: folder of images, video file, bag, /dev/videoN, or 'scene'.
+    :param source: folder of images, video file, bag, /dev/videoN, or 'world'.
     :param intrinsics: fx, fy, cx, cy in pixels, for sources without their own.
     :raises ValueError: for a source that holds no images.
     """
@@ -42,19 +48,19 @@ def open_source(source: str, intrinsics: Sequence[float] | None = None) -> Itera
 
 def _shots(source: str) -> Iterator[Shot]:
     path = Path(source).expanduser()
-    if source == 'scene':
-        return _scene()
+    if source == 'world':
+        return _world()
     if source.startswith('/dev/video'):
         return _video(source, live=True)
     if path.is_dir() and not (path / 'metadata.yaml').exists():
         return _folder(path)
     if path.is_dir() or path.suffix in {'.mcap', '.db3'}:
-        return _bag(path)
+        return _readable_bag(path)
     if path.is_file():
         return _video(source, live=False)
     raise ValueError(
         f"there is no source '{source}': give a folder of images, a video, a bag, /dev/videoN or "
-        "'scene'"
+        "'world'"
     )
 
 
@@ -93,6 +99,15 @@ def _video(source: str, live: bool) -> Iterator[Shot]:
             capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
 
 
+def _readable_bag(path: Path) -> Iterator[Shot]:
+    from rosbags.highlevel import AnyReaderError
+
+    try:
+        yield from _bag(path)
+    except AnyReaderError as error:
+        raise ValueError(f'{path} is not a bag that can be read: {error}') from None
+
+
 def _bag(path: Path) -> Iterator[Shot]:
     """Read the first image topic of a bag, with the camera_info that came before each image."""
     from rosbags.highlevel import AnyReader
@@ -108,7 +123,10 @@ def _bag(path: Path) -> Iterator[Shot]:
         if not images:
             raise ValueError(f'there are no images in {path}')
         chosen = [c for c in images if c.topic == images[0].topic]
-        infos = [c for c in reader.connections if c.msgtype == 'sensor_msgs/msg/CameraInfo']
+        sibling = images[0].topic.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
+        infos = [c for c in reader.connections if c.topic == sibling]
+        if not any(c.msgcount for c in chosen):
+            raise ValueError(f'there are no images in {path}')
         while True:
             info = None
             for connection, _, data in reader.messages(connections=chosen + infos):
@@ -121,31 +139,22 @@ def _bag(path: Path) -> Iterator[Shot]:
                 yield Shot(pixels, decode_camera(info, width, height, 'K') if info else None)
 
 
-def _scene() -> Iterator[Shot]:
-    """Draw a tiled hall with a ball rolling to and fro, seen from a robot's height."""
-    width, height = SIZE
-    camera = Camera(width, height, 500.0, 500.0, (width - 1) / 2, (height - 1) / 2 - 60)
-    x, y = np.moveaxis(camera.rays(), -1, 0)
-    for step in count():
-        forward = 0.03 * step  # metres driven
-        depth, color = np.full(x.shape, 9.0, np.float32), np.full((*x.shape, 3), 175.0)
-        color *= 1 - 0.1 * (np.floor(y * 9 / 0.5) % 2)[..., None]  # the end wall
-        for surface, along, tint in (
-            (0.6 / np.maximum(y, 1e-6), x, (150, 120, 95)),  # floor, 0.6 m below
-            (-2.0 / np.minimum(y, -1e-6), x, (225, 222, 210)),  # ceiling
-            (2.5 / np.maximum(np.abs(x), 1e-6), y, (120, 140, 165)),  # walls
-        ):
-            tiles = np.floor(surface + forward) + np.floor(along * surface + 100)
-            nearer = (surface < depth)[..., None]
-            color = np.where(nearer, np.array(tint) * (0.8 + 0.2 * (tiles % 2)[..., None]), color)
-            depth = np.minimum(depth, surface)
-        center, radius = np.array([1.2 * np.sin(0.08 * step), 0.2, 3.0]), 0.4
-        toward = x * center[0] + y * center[1] + center[2]
-        squared = x * x + y * y + 1
-        under = toward**2 - squared * (center @ center - radius**2)
-        ball = (toward - np.sqrt(np.maximum(under, 0))) / squared
-        light = np.clip((center[1] - y * ball) / radius, -0.5, 1)[..., None]
-        hit = ((under > 0) & (ball < depth))[..., None]
-        color = np.where(hit, np.array([190, 60, 50]) * (0.75 + 0.25 * light), color)
-        color *= np.clip(1.15 - depth / 18, 0, 1)[..., None]
-        yield Shot(np.clip(color, 0, 255).astype(np.uint8), camera)
+def _world() -> Iterator[Shot]:
+    """
+    Drive a robot through a procedural world, seen through its camera.
+
+    Forward at walking pace, turning away from what comes near; a world that training never saw.
+    """
+    rng = np.random.default_rng(HELD_OUT[WORLD])
+    world = furnish(rng)
+    pose, camera = place_camera(world, SIZE, rng)
+    sensor = draw_sensor(rng)
+    while True:
+        view = look(world, pose, camera, sensor, rng)
+        yield Shot(view.rgb, view.camera, view.depth, view.labels)
+        x, y, z = pose.position
+        ahead = x + STEP * float(np.cos(pose.yaw)), y + STEP * float(np.sin(pose.yaw))
+        if clearance(world, np.array([ahead]))[0] > CLEARANCE:
+            pose = replace(pose, position=(*ahead, z))
+        else:
+            pose = replace(pose, yaw=pose.yaw + TURN)

@@ -7,6 +7,7 @@ It is run against packages made here whose executables only write down how they 
 import ast
 import json
 from pathlib import Path
+import runpy
 import shutil
 import sys
 from typing import NamedTuple
@@ -161,3 +162,13 @@ def test_rviz_follows_the_node_into_its_namespace(prefix: Path):
 
 def test_log_level_goes_to_the_node(prefix: Path):
     assert launch(prefix, log_level='debug')['dpt_node'].after('--log-level') == ['debug']
+
+
+def test_rviz_is_found_missing_before_the_node_runs_unattended():
+    # A launch that fails at its second process leaves the first one running.
+    launch_context = pytest.importorskip('launch.launch_context')
+    pytest.importorskip('launch_ros.actions')
+    context = launch_context.LaunchContext()
+    context.launch_configurations.update(dict.fromkeys(ARGUMENTS, ''), rviz='true')
+    nodes = runpy.run_path(str(FILE))['start'](context)
+    assert [node.node_executable for node in nodes] == ['rviz2', 'dpt_node']

@@ -3,10 +3,12 @@
 from array import array
 
 import cv2
+from diagnostic_msgs.msg import DiagnosticArray
 from dpt_ros.model.dpt import DPT
 from graph import Graph, image_of, info_of, picture
 import numpy as np
 import pytest
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 pytestmark = pytest.mark.graph
@@ -81,8 +83,6 @@ def test_a_camera_info_of_another_size_costs_the_points_only(graph):
 
 
 def test_a_bad_image_costs_itself_and_is_counted(graph):
-    from diagnostic_msgs.msg import DiagnosticArray
-
     graph.start_node()
     depths = graph.listen('dpt/depth/image', Image)
     told = graph.listen('/diagnostics', DiagnosticArray)
@@ -99,8 +99,6 @@ def test_a_bad_image_costs_itself_and_is_counted(graph):
 
 
 def test_nothing_is_computed_that_nobody_subscribed_to(graph, passes):
-    from diagnostic_msgs.msg import DiagnosticArray
-
     graph.start_node()
     passes.clear()  # of the warm-up
     told = graph.listen('/diagnostics', DiagnosticArray)
@@ -133,11 +131,35 @@ def test_decimation_shrinks_every_output_alike_at_once(graph):
     infos = graph.listen('dpt/depth/camera_info', CameraInfo)
     camera, image = graph.camera(), image_of(picture())
     graph.shoot(camera, image, info_of(*SIZE), lambda: clouds)
-    from rclpy.parameter import Parameter
-
     (result,) = node.set_parameters([Parameter('output.decimation', value=2)])
     assert result.successful, result.reason
     graph.shoot(camera, image, info_of(*SIZE), lambda: clouds[-1].width == 32 == infos[-1].width)
     assert clouds[-1].height == 24
     # The left edge of the image stays its left edge: (u + 1/2) halves.
     np.testing.assert_allclose(infos[-1].k[2] + 0.5, (31.5 + 0.5) / 2)
+
+
+def test_silence_is_told_with_the_topic_and_a_cure(graph, capfd):
+    graph.start_node(arguments=['-r', 'image:=front/image_raw'])
+    lines = []
+    graph.until(lambda: lines.append(capfd.readouterr().err) or 'no image came' in ''.join(lines))
+    (line,) = [line for line in ''.join(lines).splitlines() if 'no image came' in line]
+    assert 'on /front/image_raw' in line
+    assert 'remapped' in line
+
+
+def test_diagnostics_tell_what_goes_on(graph):
+    graph.start_node()
+    told = graph.listen('/diagnostics', DiagnosticArray)
+    camera, image = graph.camera(), image_of(picture())
+    graph.listen('dpt/depth/image', Image)
+    graph.shoot(camera, image, None, lambda: told and 'frames out' in told[-1].status[0].message)
+    status = told[-1].status[0]
+    assert status.name == '/dpt: perception'
+    assert status.hardware_id == 'cpu'
+    values = diagnosed(told)
+    assert int(values['frames out']) >= 1
+    assert float(values['device memory [MB]']) > 0
+    for stage in ('decode', 'network', 'publish', 'total', 'age'):
+        p50, p95, largest = map(float, values[f'{stage} [ms] p50, p95, max'].split(','))
+        assert p50 <= p95 <= largest

@@ -163,3 +163,17 @@ def test_a_signal_ends_the_process_cleanly(new_domain, number, when):
     said += process.stderr.read()
     assert code == 0 or (when == 'importing' and code == -number), said
     assert 'Traceback' not in said
+
+
+def test_a_parameter_that_nothing_reads_is_told(graph, capfd):
+    graph.start_node(autostart=False, depth__maximum=3.0)
+    assert 'nothing reads the parameters depth.maximum' in capfd.readouterr().err
+
+
+def test_arguments_that_ros_cannot_read_are_one_line():
+    program = Path(sys.prefix, 'bin', 'dpt_node')
+    command = [program, '--ros-args', '--log-level', 'loud']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert 'cannot start' in done.stderr
+    assert 'Traceback' not in done.stderr

@@ -1,0 +1,1 @@
+"""Training: procedural worlds with exact ground truth, the losses of the paper, the loop."""

@@ -1,0 +1,469 @@
+"""The way of a frame through dpt_tiny with random weights: forms and relations, not meaning."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations
+
+import cv2
+from dpt_ros.perception.camera import Camera
+from dpt_ros.perception.pipeline import Frame, Options, Perception, PRODUCTS, Result
+from dpt_ros.perception.preprocess import prepare
+from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, RelativeDepth
+from dpt_ros.zoo.labels import load_labels
+from dpt_ros.zoo.store import load, Trained
+import numpy as np
+import pytest
+import torch
+
+WIDTH, HEIGHT = 80, 60
+CAMERA = Camera(WIDTH, HEIGHT, 70.0, 72.0, 41.0, 28.0)
+SKY = load_labels('worlds_10').names.index('sky')
+OPTIONS = Options(
+    output_decimation=1,
+    depth_encoding='32FC1',
+    depth_invalid_value=np.nan,
+    depth_min=0.1,
+    depth_max=100.0,
+    depth_color_max=10.0,
+    segmentation_min_confidence=0.0,
+    segmentation_overlay_opacity=0.5,
+    points_organized=True,
+    points_labels=True,
+    scale_factor=1.0,
+    scale_offset=0.0,
+)
+METRIC = set(PRODUCTS) - {'inverse_depth'}
+
+
+def picture(width: int = WIDTH, height: int = HEIGHT, seed: int = 0) -> np.ndarray:
+    """Draw a smooth random image, as cameras see them; (height, width, 3) uint8."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def half_sky() -> Trained:
+    """Load dpt_tiny with the threshold of the sky such that half of `picture` is sky."""
+    tiny = load('dpt_tiny')
+    pixels = torch.from_numpy(picture())[None]
+    entry = tiny.checkpoint
+    scores = tiny.network(prepare(pixels, (96, 64), entry.mean, entry.std))['segmentation'][0]
+    others = scores.clone()
+    others[SKY] = -torch.inf
+    last = tiny.network.tasks['segmentation'].head.scores[-1]
+    last.bias[SKY] -= (scores[SKY] - others.amax(dim=0)).median()
+    return tiny
+
+
+def perceive(depth: Trained | None, segmentation: Trained | None, **changes: object) -> Perception:
+    arguments = {'device': torch.device('cpu'), 'dtype': torch.float32, 'network_side': 64}
+    return Perception(depth, segmentation, **arguments | changes)
+
+
+def trained(**changes: object) -> Trained:
+    """Give dpt_tiny with other facts about its weights."""
+    entry: Checkpoint = replace(TINY.checkpoint, **changes)
+    return replace(TINY, checkpoint=entry)
+
+
+TINY = half_sky()
+BOTH = perceive(TINY, TINY)
+
+
+def frame(pixels: np.ndarray | None = None, camera: Camera | None = CAMERA) -> Frame:
+    return Frame('front', object(), picture() if pixels is None else pixels, camera)
+
+
+def run(
+    wanted: set[str] | tuple = (),
+    perception: Perception = BOTH,
+    given: Frame | None = None,
+    **changes: object,
+) -> Result:
+    (result,) = perception([given or frame()], wanted, replace(OPTIONS, **changes))
+    return result
+
+
+def product(name: str, perception: Perception = BOTH, **changes: object) -> np.ndarray:
+    return run({name}, perception, **changes).products[name]
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks as small as these only lose by sharing their work out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def passes() -> Iterator[Counter]:
+    """Count how often the backbone and the decoders run."""
+    counts: Counter[str] = Counter()
+
+    def count(name: str) -> Callable[..., None]:
+        return lambda *_: counts.update([name])
+
+    parts = {'backbone': TINY.network.backbone, **dict(TINY.network.tasks.items())}
+    hooks = [part.register_forward_hook(count(name)) for name, part in parts.items()]
+    yield counts
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ('name', 'shape', 'kind'),
+    [
+        ('depth', (), np.float32),
+        ('depth_color', (3,), np.uint8),
+        ('labels', (), np.uint8),
+        ('confidence', (), np.uint8),
+        ('overlay', (3,), np.uint8),
+        ('points', (8,), np.float32),
+    ],
+)
+@pytest.mark.parametrize('decimation', [1, 2, 7])
+def test_every_product_has_its_form(name: str, shape: tuple, kind: type, decimation: int):
+    array = product(name, output_decimation=decimation)
+    assert array.shape == (HEIGHT // decimation, WIDTH // decimation, *shape)
+    assert array.dtype == kind
+    assert array.flags.c_contiguous
+
+
+def test_inverse_depth_has_its_form():
+    relative = perceive(trained(depth=RelativeDepth()), None, scale_mode='none')
+    array = product('inverse_depth', relative, output_decimation=2)
+    assert (array.shape, array.dtype) == ((30, 40), np.float32)
+
+
+def test_a_size_that_does_not_divide_is_rounded_down():
+    small = frame(picture(50, 38), Camera(50, 38, 40.0, 40.0, 24.5, 18.5))
+    result = run(METRIC, given=small, output_decimation=3)
+    assert (result.width, result.height) == (16, 12)
+    assert {array.shape[:2] for array in result.products.values()} == {(12, 16)}
+
+
+def test_decimation_leaves_at_least_a_pixel():
+    tiny = frame(picture(12, 8), None)
+    assert run({'depth'}, given=tiny, output_decimation=16).products['depth'].shape == (1, 1)
+
+
+def test_the_header_and_the_camera_name_go_through_untouched():
+    given = frame()
+    assert run(given=given).frame is given
+
+
+@pytest.mark.parametrize(
+    ('depth', 'segmentation', 'mode', 'wanted'),
+    [
+        (TINY, TINY, 'model', METRIC),
+        (TINY, None, 'model', {'depth', 'depth_color', 'points'}),
+        (None, TINY, 'model', {'labels', 'confidence', 'overlay'}),
+        (trained(depth=RelativeDepth()), None, 'none', {'inverse_depth'}),
+        (
+            trained(depth=RelativeDepth()),
+            None,
+            'fixed',
+            {'depth', 'depth_color', 'points', 'inverse_depth'},
+        ),
+    ],
+)
+def test_networks_offer_what_they_can_give(
+    depth: Trained | None, segmentation: Trained | None, mode: str, wanted: set[str]
+):
+    assert perceive(depth, segmentation, scale_mode=mode).products == wanted
+
+
+@pytest.mark.parametrize('name', sorted(METRIC))
+def test_only_the_product_asked_for_is_computed(name: str):
+    assert set(run({name}).products) == {name}
+
+
+def test_all_products_come_together():
+    assert set(run(METRIC).products) == METRIC
+
+
+def test_nothing_asked_is_nothing_run(passes: Counter):
+    assert run().products == {}
+    assert not passes
+
+
+def test_one_network_for_both_tasks_runs_its_backbone_once(passes: Counter):
+    run(METRIC)
+    assert passes == {'backbone': 1, 'depth': 1, 'segmentation': 1}
+
+
+def test_networks_of_two_names_run_once_each(passes: Counter):
+    run({'depth', 'labels'}, perceive(TINY, replace(TINY, name='another')))
+    assert passes == {'backbone': 2, 'depth': 1, 'segmentation': 1}
+
+
+def test_labels_alone_do_not_run_the_depth_decoder(passes: Counter):
+    run({'labels', 'confidence', 'overlay'})
+    assert passes == {'backbone': 1, 'segmentation': 1}
+
+
+def test_a_batch_runs_the_backbone_once(passes: Counter):
+    BOTH([frame(), frame()], {'depth'}, OPTIONS)
+    assert passes['backbone'] == 1
+
+
+@pytest.mark.parametrize('others', [{'points'}, {'depth_color'}, {'labels'}, METRIC])
+def test_depth_is_the_same_whatever_else_is_asked_for(others: set[str]):
+    np.testing.assert_array_equal(run({'depth', *others}).products['depth'], product('depth'))
+
+
+@pytest.mark.parametrize('others', [{'depth'}, {'overlay'}, METRIC])
+def test_labels_are_the_same_whatever_else_is_asked_for(others: set[str]):
+    np.testing.assert_array_equal(run({'labels', *others}).products['labels'], product('labels'))
+
+
+def test_the_sky_has_no_depth():
+    result = run({'depth', 'labels'})
+    sky = result.products['labels'] == SKY
+    assert 0 < sky.mean() < 1  # else the frame proves nothing
+    np.testing.assert_array_equal(np.isposinf(result.products['depth']), sky)
+
+
+def test_the_sky_has_no_depth_even_where_its_label_is_too_unsure_to_be_published():
+    np.testing.assert_array_equal(
+        product('depth', segmentation_min_confidence=1.0), product('depth')
+    )
+
+
+def test_a_network_without_segmentation_knows_no_sky():
+    assert np.isfinite(product('depth', perceive(TINY, None))).all()
+
+
+def test_a_batch_of_two_is_two_frames():
+    one, other = frame(), frame(picture(seed=1), None)
+    both = BOTH([one, other], METRIC, OPTIONS)
+    for given, result in zip((one, other), both, strict=True):
+        alone = run(METRIC, given=given).products
+        assert result.frame is given
+        assert set(result.products) == set(alone)
+        np.testing.assert_allclose(result.products['depth'], alone['depth'], rtol=1e-4)
+        assert (result.products['labels'] == alone['labels']).mean() > 0.999
+
+
+def test_points_come_only_for_calibrated_frames():
+    result = run(METRIC, given=frame(camera=None))
+    assert set(result.products) == METRIC - {'points'}
+    assert result.camera is None
+
+
+@pytest.mark.parametrize('decimation', [1, 2, 3])
+def test_points_are_depth_times_the_ray_of_the_decimated_pixel(decimation: int):
+    result = run({'depth', 'points'}, output_decimation=decimation)
+    depth, points = result.products['depth'], result.products['points']
+    v, u = np.indices(depth.shape)
+    # A pixel of the maps covers this one of the image, edges kept.
+    u = (u + 0.5) * WIDTH / (WIDTH // decimation) - 0.5
+    v = (v + 0.5) * HEIGHT / (HEIGHT // decimation) - 0.5
+    z = np.where(np.isfinite(depth), depth, np.nan)
+    wanted = np.stack([(u - 41.0) / 70.0 * z, (v - 28.0) / 72.0 * z, z], axis=-1)
+    np.testing.assert_allclose(points[..., :3], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_points_carry_the_colors_of_the_image():
+    bytes_ = product('points').view(np.uint8)
+    np.testing.assert_array_equal(bytes_[..., 18:15:-1], picture())
+
+
+def test_points_carry_labels_and_confidence():
+    result = run({'points', 'labels', 'confidence'})
+    points = result.products['points']
+    np.testing.assert_array_equal(points[..., 5].view(np.uint32), result.products['labels'])
+    sure = np.round(points[..., 6] * 255)
+    np.testing.assert_array_equal(sure, result.products['confidence'])
+
+
+def test_points_without_labels_have_empty_padding():
+    assert not product('points', points_labels=False)[..., 5:].any()
+
+
+def test_a_compact_cloud_is_the_valid_points_of_the_organized_one():
+    organized, compact = product('points'), product('points', points_organized=False)
+    valid = np.isfinite(organized[..., 2])
+    assert 0 < valid.sum() < valid.size
+    np.testing.assert_array_equal(compact, organized[valid])
+
+
+def test_a_compact_cloud_of_nothing_is_empty():
+    assert product('points', points_organized=False, depth_max=0.2).shape == (0, 8)
+
+
+def test_millimetres_are_rounded_metres_and_invalid_is_zero():
+    metres, millimetres = product('depth'), product('depth', depth_encoding='16UC1')
+    assert millimetres.dtype == np.uint16
+    wanted = np.where(np.isfinite(metres), np.round(metres.astype(np.float64) * 1000), 0)
+    np.testing.assert_allclose(millimetres, wanted, atol=1)
+    np.testing.assert_array_equal(millimetres == 0, ~np.isfinite(metres))
+
+
+def test_millimetres_end_at_65534():
+    share = product('depth', perceive(TINY, None)) / 10  # of dpt_tiny's ten metres
+    deep = perceive(trained(depth=BoundedDepth(65.5345 / float(np.median(share)))), None)
+    metres = product('depth', deep, depth_max=1000.0).astype(np.float64)
+    millimetres = product('depth', deep, depth_max=1000.0, depth_encoding='16UC1')
+    assert (metres > 65.536).any() and (metres < 65.533).any()
+    assert millimetres.max() <= 65534
+    assert not millimetres[metres > 65.536].any()
+    near = metres < 65.533
+    np.testing.assert_allclose(millimetres[near], metres[near] * 1000, atol=1)
+
+
+def test_an_invalid_value_replaces_unknown_and_sky_alike():
+    depth = product('depth')
+    middle = float(np.median(depth[np.isfinite(depth)]))
+    plain = product('depth', depth_min=middle)
+    filled = product('depth', depth_min=middle, depth_invalid_value=0.0)
+    assert np.isinf(plain).any() and np.isnan(plain).any()
+    np.testing.assert_array_equal(filled, np.where(np.isfinite(plain), plain, 0))
+
+
+def test_depth_out_of_range_is_marked():
+    plain = product('depth', perceive(TINY, None))
+    near, far = np.percentile(plain, (25, 75))
+    cut = product('depth', perceive(TINY, None), depth_min=float(near), depth_max=float(far))
+    wanted = np.where(plain < near, np.nan, np.where(plain > far, np.inf, plain))
+    np.testing.assert_array_equal(cut, wanted)
+
+
+def test_an_invalid_value_does_not_reach_the_points():
+    np.testing.assert_array_equal(product('points', depth_invalid_value=0.0), product('points'))
+
+
+def test_with_full_confidence_demanded_nothing_is_labelled():
+    result = run({'labels', 'overlay', 'points'}, segmentation_min_confidence=1.0)
+    assert (result.products['labels'] == 255).all()
+    assert (result.products['points'][..., 5].view(np.uint32) == 255).all()
+    np.testing.assert_array_equal(result.products['overlay'], picture())
+
+
+def test_labels_less_probable_than_the_limit_are_unlabelled():
+    sure = product('points')[..., 6]
+    limit = float(np.median(sure))
+    labels = product('labels', segmentation_min_confidence=limit)
+    np.testing.assert_array_equal(labels == 255, sure < limit)
+    np.testing.assert_array_equal(labels[sure >= limit], product('labels')[sure >= limit])
+
+
+def test_a_full_overlay_is_the_class_colors():
+    colors = np.array(BOTH.labels.colors, np.uint8)[product('labels')]
+    np.testing.assert_array_equal(product('overlay', segmentation_overlay_opacity=1.0), colors)
+
+
+def test_an_overlay_of_no_opacity_is_the_image():
+    np.testing.assert_array_equal(product('overlay', segmentation_overlay_opacity=0.0), picture())
+
+
+def test_colored_depth_is_turbo_over_the_fixed_range_red_near():
+    depth, color = product('depth'), product('depth_color', depth_color_max=12.0)
+    valid = np.isfinite(depth)
+    assert not color[~valid].any()
+    steps = np.clip(np.floor(depth[valid] / 12.0 * 255 + 1e-4), 0, 255)
+    turbo = cv2.applyColorMap((255 - steps).astype(np.uint8), cv2.COLORMAP_TURBO)[:, 0, ::-1]
+    assert np.abs(color[valid].astype(int) - turbo).max() < 12  # a step may be rounded either way
+    assert (color[valid] == turbo).mean() > 0.95
+
+
+def test_an_image_is_averaged_when_decimated():
+    pixels = picture(80, 60)
+    wanted = pixels.reshape(30, 2, 40, 2, 3).mean(axis=(1, 3))
+    overlay = product('overlay', output_decimation=2, segmentation_overlay_opacity=0.0)
+    np.testing.assert_allclose(overlay, wanted, atol=0.5)
+
+
+def test_one_color_stays_that_color_at_any_decimation():
+    plain = np.full((38, 50, 3), (10, 128, 255), np.uint8)
+    for decimation in (2, 3, 7):
+        result = run(
+            {'overlay'},
+            given=frame(plain, None),
+            output_decimation=decimation,
+            segmentation_overlay_opacity=0.0,
+        )
+        assert (result.products['overlay'] == (10, 128, 255)).all()
+
+
+@pytest.mark.filterwarnings('ignore:The given NumPy array is not writable')
+def test_a_frame_that_must_not_be_written_is_read():
+    pixels = picture()
+    pixels.flags.writeable = False
+    result = run({'depth'}, given=frame(pixels))
+    np.testing.assert_array_equal(result.products['depth'], product('depth'))
+
+
+def test_a_frame_with_padded_rows_is_read():
+    padded = np.full((HEIGHT, WIDTH + 5, 3), 77, np.uint8)
+    padded[:, :WIDTH] = picture()
+    result = run(METRIC, given=frame(padded[:, :WIDTH]))
+    alone = run(METRIC)
+    for name in METRIC:
+        np.testing.assert_array_equal(result.products[name], alone.products[name])
+
+
+def test_the_frame_is_not_written_to():
+    pixels = picture()
+    run(METRIC, given=frame(pixels))
+    np.testing.assert_array_equal(pixels, picture())
+
+
+def test_results_are_the_callers_to_keep():
+    first = run(METRIC).products
+    kept = {name: array.copy() for name, array in first.items()}
+    run(METRIC, given=frame(picture(seed=3)), depth_min=5.0)
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, kept[name])
+        array.fill(0)  # may be written to
+
+
+def test_products_do_not_share_memory():
+    for one, other in combinations(run(METRIC).products.values(), 2):
+        assert not np.shares_memory(one, other)
+
+
+def test_fixed_scale_turns_inverse_depth_into_metres():
+    relative = perceive(trained(depth=RelativeDepth()), None, scale_mode='fixed')
+    square = frame(picture(64, 64), None)  # as large as the network's input: nothing is resized
+    result = run({'depth', 'inverse_depth'}, relative, square, scale_factor=0.2, scale_offset=0.05)
+    inverse = result.products['inverse_depth']
+    np.testing.assert_allclose(result.products['depth'], 1 / (0.2 * inverse + 0.05), rtol=1e-5)
+
+
+def test_the_shorter_side_of_the_network_is_as_asked_for():
+    sizes = []
+    hook = TINY.network.backbone.register_forward_hook(
+        lambda _, arguments, __: sizes.append(tuple(arguments[0].shape[-2:]))
+    )
+    run({'depth'}, perceive(TINY, None, network_side=96))
+    run({'depth'}, perceive(TINY, None, network_side=0))
+    hook.remove()
+    # 96/60 of 80x60 is 128x96; as trained, 192/60 of it is 256x192.
+    assert sizes == [(96, 128), (192, 256)]
+
+
+def test_a_network_is_asked_only_for_what_it_has():
+    with pytest.raises(ValueError, match='dpt_tiny has no segmentation head: it does depth'):
+        perceive(None, trained(labels=None))
+    with pytest.raises(ValueError, match='dpt_tiny has no depth head: it does segmentation'):
+        perceive(trained(depth=None), None)
+
+
+def test_relative_weights_with_the_scale_of_the_model_are_refused():
+    with pytest.raises(ValueError, match='gives relative depth'):
+        perceive(trained(depth=RelativeDepth()), None)
+
+
+def test_warming_up_runs_everything(passes: Counter):
+    BOTH.warm_up(64, 48, OPTIONS)
+    assert passes == {'backbone': 1, 'depth': 1, 'segmentation': 1}
+
+
+def test_every_stage_tells_its_time():
+    seconds = run(METRIC).seconds
+    stages = {'upload', 'preprocess', 'network', 'classify', 'metres', 'pack', 'download'}
+    assert set(seconds) == stages
+    assert min(seconds.values()) > 0
