@@ -66,7 +66,9 @@ class DptNode(LifecycleNode):
     def __init__(self, **arguments: Any):
         """Declare the parameters; `arguments` are those of rclpy's Node."""
         super().__init__('dpt', **arguments)
-        self._refused = [why for name in parameters.FIELDS if (why := self._declare(name))]
+        self._refused: dict[str, str] = {}  # values from outside that cannot be: name -> why
+        for name in parameters.FIELDS:
+            self._declare(name)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         given = {n for n in self._parameter_overrides if not n.startswith('qos_overrides.')}
         if unknown := given - set(parameters.FIELDS) - ROS_PARAMETERS:
@@ -102,7 +104,7 @@ class DptNode(LifecycleNode):
         began = perf_counter()
         try:
             if self._refused:
-                raise ValueError('; '.join(self._refused))
+                raise ValueError('; '.join(self._refused.values()))
             self._chosen = parameters.read(self._values())
             self._perception = self._load(self._chosen)
         except (ValueError, OSError) as error:  # the user's to mend
@@ -173,19 +175,18 @@ class DptNode(LifecycleNode):
         self._release()
         return super().on_error(state)
 
-    def _declare(self, name: str) -> str | None:
-        """Declare a parameter; return why the value given from outside is refused, if it is."""
+    def _declare(self, name: str) -> None:
+        """Declare a parameter, and note why a value given from outside is refused."""
         default, described = parameters.FIELDS[name].default, parameters.descriptor(name)
         try:
             self.declare_parameter(name, default, described)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             self.declare_parameter(name, default, described, ignore_override=True)
+            self._refused[name] = str(error)
             try:
                 parameters.check(name, self._parameter_overrides[name].value)
             except ValueError as reason:
-                return str(reason)
-            return str(error)
-        return None
+                self._refused[name] = str(reason)
 
     def _values(self) -> dict[str, Any]:
         """Return all parameters as ROS has them."""
@@ -206,7 +207,8 @@ class DptNode(LifecycleNode):
                 )
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        self._refused = []
+        for name in changed:
+            self._refused.pop(name, None)
         self._chosen = taken
         self._publish_label_info()
         return SetParametersResult(successful=True)

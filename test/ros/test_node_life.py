@@ -136,6 +136,14 @@ def test_what_the_user_can_mend_is_one_line_and_the_node_lives(
     assert words in lines[0]
 
 
+def test_a_refused_value_is_not_forgotten_when_another_parameter_is_set(graph):
+    graph.start_node(depth__max=20)
+    assert set_parameter(graph, 'depth.min', 0.2).successful
+    assert not change(graph, Transition.TRANSITION_CONFIGURE)
+    assert set_parameter(graph, 'depth.max', 20.0).successful
+    assert change(graph, Transition.TRANSITION_CONFIGURE)
+
+
 def test_after_a_mended_parameter_it_configures(graph):
     graph.start_node(depth__model='dpt_huge')
     assert set_parameter(graph, 'depth.model', 'dpt_tiny').successful
