@@ -14,8 +14,9 @@ import numpy as np
 
 IMAGES = {'.jpg', '.jpeg', '.png', '.bmp'}
 SIZE = (240, 320)  # rows and columns of the drawn world
-WORLD = 7  # which of the worlds that training never saw
+WORLD = 101  # which of the worlds that training never saw
 STEP, TURN = 0.03, 0.04  # metres and radians from one image to the next
+CAUTION = 0.6  # metres ahead of the robot that must be free
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,9 @@ def _world() -> Iterator[Shot]:
         view = look(world, pose, camera, sensor, rng)
         yield Shot(view.rgb, view.camera, view.depth, view.labels)
         x, y, z = pose.position
-        ahead = x + STEP * float(np.cos(pose.yaw)), y + STEP * float(np.sin(pose.yaw))
-        if clearance(world, np.array([ahead]))[0] > CLEARANCE:
-            pose = replace(pose, position=(*ahead, z))
+        forward = np.array([np.cos(pose.yaw), np.sin(pose.yaw)])
+        if clearance(world, (x, y) + CAUTION * forward[None])[0] > CLEARANCE:
+            x, y = map(float, (x, y) + STEP * forward)
+            pose = replace(pose, position=(x, y, z))
         else:
             pose = replace(pose, yaw=pose.yaw + TURN)
