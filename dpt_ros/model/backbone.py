@@ -126,6 +126,69 @@ class Hybrid(ViT):
         return [*stages[:2], *self.transform(self.patch_embed(x))]
 
 
+class Stemmed(ViT):
+    """
+    A plain transformer on top of a small convolutional stem, which learns fast from scratch.
+
+    As in `Hybrid`, two taps are convolutional stages (strides 4 and 8) and two are blocks (16).
+    After Xiao et al., "Early convolutions help transformers see better" (arXiv 2106.14881).
+    """
+
+    def __init__(self, vit: VisionTransformer, blocks: Sequence[int], stem: Sequence[int]):
+        """
+        Take the parts of a timm transformer that the decoder can see, and give it a stem.
+
+        :param vit: one with patches of 16 pixels, such as `vit_tiny_patch16_224`.
+        :param blocks: the two blocks to tap.
+        :param stem: channels of the stages at strides 4 and 8.
+        """
+        super().__init__(vit, blocks)
+        fine, coarse = stem
+        self.patch_embed = nn.Sequential(
+            _convolution(coarse, vit.embed_dim, 2), nn.Conv2d(vit.embed_dim, vit.embed_dim, 1)
+        )
+        self.stem = nn.Sequential(_convolution(3, fine // 2, 2), _convolution(fine // 2, fine, 2))
+        self.stages = nn.ModuleList(
+            (
+                _Residual(fine),
+                nn.Sequential(_convolution(fine, coarse, 2), _Residual(coarse), _Residual(coarse)),
+            )
+        )
+        self.channels, self.strides = (fine, coarse, *self.channels), (4, 8, *self.strides)
+
+    def forward(self, image: Tensor) -> list[Tap]:
+        """Compute the taps of (B, 3, H, W): stages at strides 4 and 8, then blocks at 16."""
+        x, stages = self.stem(image), []
+        for stage in self.stages:
+            x = stage(x)
+            stages.append(Tap(x, None))
+        return [*stages, *self.transform(self.patch_embed(x))]
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions added to their input."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            _convolution(width, width, 1),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refine (B, C, h, w)."""
+        return F.relu(x + self.convolutions(x))
+
+
+def _convolution(inward: int, outward: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inward, outward, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(outward),
+        nn.ReLU(),
+    )
+
+
 # How the spread of a filter is kept from zero when its weights are standardized: variance -> what
 # the centered weights are divided by. The same files exist under both rules; outputs differ by up
 # to a percent. 'dpt' is isl-org/DPT (timm 0.4.5), 'midas' is MiDaS 3.1 and transformers.

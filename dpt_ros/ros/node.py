@@ -221,11 +221,6 @@ class DptNode(LifecycleNode):
         names = sorted({chosen.depth_model, chosen.segmentation_model} - {''})
         self.get_logger().info(f'loading {" and ".join(names)}')
         trained = {name: load(name, chosen.weights_dir) for name in names}
-        for name, network in trained.items():
-            if network.checkpoint.file is None:
-                self.get_logger().warning(
-                    f'{name} has random weights: its outputs have the right form but no meaning'
-                )
         perception = Perception(
             trained.get(chosen.depth_model),
             trained.get(chosen.segmentation_model),

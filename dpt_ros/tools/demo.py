@@ -27,6 +27,7 @@ from dpt_ros.zoo.labels import load_labels
 from dpt_ros.zoo.store import checkpoint
 import numpy as np
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
@@ -192,7 +193,10 @@ def _listen(
     end, shown = monotonic() + STARTS_WITHIN, 0.0
     started = False
     while monotonic() < end and all(process.poll() is None for process in running):
-        rclpy.spin_once(listener, timeout_sec=0.1)
+        try:
+            rclpy.spin_once(listener, timeout_sec=0.1)
+        except ExternalShutdownException:  # asked to end early
+            break
         if listener.ages and not started:
             started, end = True, monotonic() + seconds
         if started and monotonic() - shown > 0.5:
@@ -239,7 +243,6 @@ def _maps(frame: dict[str, Any]) -> list[np.ndarray | None]:
 def _words(listener: Listener, source: str) -> tuple[str, list[str]]:
     """Give the title and the notes of the picture."""
     name = Parameters().depth_model
-    entry = checkpoint(name)
     image = listener.whole[IMAGE]
     size = f'{image.width}x{image.height}'
     notes = [f'source {source}, {size}; {listener.line()}']
@@ -249,6 +252,4 @@ def _words(listener: Listener, source: str) -> tuple[str, list[str]]:
             f'against the truth: depth off by {error:.1%} (median), '
             f'{accuracy:.1%} of the labels right'
         )
-    if entry.file is None:
-        notes.append('RANDOM WEIGHTS: the outputs have the right form and no meaning')
     return f'dpt_ros: {name}', notes

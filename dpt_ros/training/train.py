@@ -44,14 +44,14 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 class Plan:
     """All that a run depends on, besides the network."""
 
-    stages: tuple[Stage, ...] = (Stage(2000, 16, (96, 128)), Stage(1700, 16, (192, 256)))
+    stages: tuple[Stage, ...] = (Stage(2000, 16, (96, 128)), Stage(2000, 16, (192, 256)))
     backbone_rate: float = 1e-3  # learning rates at their height; the paper's, 1e-5 and 1e-4,
     decoder_rate: float = 1e-3  # are for a backbone that brings ImageNet with it
     weight_decay: float = 0.02  # of matrices and filters
     warm_up: int = 200  # steps
     decay: float = 0.3  # last share of the steps, over which the rates go to zero
     clip: float = 1.0  # norm of the gradient
-    average: float = 0.998  # share of the mean weights that a step keeps
+    average: float = 0.99  # share of the mean weights that a step keeps
     loss: str = 'log'  # of depth, a key of LOSSES
     things: float = 2.0  # weight of the classes of things, of floor, walls and so on: 1
     seed: int = 0

@@ -59,6 +59,7 @@ class Architecture:
     widths: tuple[int, int, int, int]  # channels of the four reassembled maps
     width: int = 256  # channels of the decoder
     standardization: str | None = None  # of a hybrid's convolutions, see model.backbone
+    stem: tuple[int, int] | None = None  # channels of a convolutional stem, see model.backbone
 
     def __post_init__(self) -> None:
         """Refuse what could not be built."""
@@ -82,7 +83,7 @@ class Checkpoint:
     keys: Table = OWN
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of RGB in [0, 1]
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    file: str | None = None  # name in the weights folder; None: random weights, for trying out
+    file: str | None = None  # name in the weights folder; None: none were published
     url: str | None = None  # the folder it is published in
     sha256: str | None = None  # whole, or as much of its start as is published
     spdx: str = 'Apache-2.0'  # license
@@ -107,13 +108,18 @@ class Checkpoint:
 BASE = Architecture('vit_base_patch16_384', (2, 5, 8, 11), (96, 192, 384, 768))  # not released
 LARGE = Architecture('vit_large_patch16_384', (5, 11, 17, 23), (256, 512, 1024, 1024))
 HYBRID = Architecture('vit_base_r50_s16_384', (8, 11), (256, 512, 768, 768), standardization='dpt')
-TINY = Architecture('vit_tiny_patch16_224', (2, 5, 8, 11), (24, 48, 96, 192), width=64)
+TINY = Architecture('vit_tiny_patch16_224', (2, 5), (48, 96, 128, 192), width=48, stem=(48, 96))
 
 _RELEASE = 'https://github.com/intel-isl/DPT/releases/download/1_0'
 
 CHECKPOINTS: dict[str, Checkpoint] = {
     'dpt_tiny': Checkpoint(
-        TINY, Resize(256, 192), depth=BoundedDepth(maximum=10.0), labels='worlds_10'
+        TINY,
+        Resize(256, 192),
+        depth=BoundedDepth(maximum=20.0),
+        labels='worlds_10',
+        file='dpt_tiny.safetensors',
+        sha256='d23ae33a3580af253b98bccd1857490f61eae2f20fd19519d532f6a6f144efe3',
     ),
     'dpt_large_midas': Checkpoint(
         LARGE,

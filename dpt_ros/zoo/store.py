@@ -10,7 +10,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from dpt_ros.model.backbone import Hybrid, ViT
+from dpt_ros.model.backbone import Hybrid, Stemmed, ViT
 from dpt_ros.model.decoder import Decoder
 from dpt_ros.model.dpt import DPT, freeze, Task
 from dpt_ros.model.heads import DepthHead, SegmentationHead
@@ -23,7 +23,7 @@ from timm.models.vision_transformer import VisionTransformer
 import torch
 from torch import Tensor
 
-RANDOM_SEED = 1  # with it, an untrained dpt_tiny does not take everything for sky
+EMBEDDED = Path(__file__).with_name('weights')  # what comes with the package
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ def build(entry: Checkpoint) -> DPT:
     vit = timm.create_model(shape.backbone)
     if not isinstance(vit, VisionTransformer):
         raise ValueError(f'{shape.backbone} is no vision transformer of timm')
-    backbone = (
-        ViT(vit, shape.blocks)
-        if shape.standardization is None
-        else Hybrid(vit, shape.blocks, shape.standardization)
-    )
+    if shape.standardization is not None:
+        backbone: ViT = Hybrid(vit, shape.blocks, shape.standardization)
+    elif shape.stem is not None:
+        backbone = Stemmed(vit, shape.blocks, shape.stem)
+    else:
+        backbone = ViT(vit, shape.blocks)
     heads: list[DepthHead | SegmentationHead] = []
     if entry.depth is not None:
         heads.append(DepthHead(shape.width, bounded=isinstance(entry.depth, BoundedDepth)))
@@ -92,10 +93,10 @@ def load(name: str, folder: str = '') -> Trained:
     """
     entry = checkpoint(name)
     if entry.file is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(RANDOM_SEED)
-            return Trained(name, entry, freeze(build(entry)))
-    path = weights_folder(folder) / entry.file
+        raise ValueError(f'{name} has no weights: it is only there to be trained')
+    path = EMBEDDED / entry.file
+    if not path.is_file():
+        path = weights_folder(folder) / entry.file
     if not path.is_file():
         raise FileNotFoundError(
             f'the weights of {name} are not at {path}: download {entry.url}/{entry.file}, whose '

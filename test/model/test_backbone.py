@@ -5,6 +5,7 @@ from dpt_ros.model.backbone import (
     resize_position_embedding,
     STANDARDIZATIONS,
     StandardizedConv2d,
+    Stemmed,
     ViT,
 )
 import pytest
@@ -197,3 +198,17 @@ def test_a_frozen_convolution_no_longer_standardizes():
     conv.freeze()
     conv.weight.data.fill_(3)
     assert conv(torch.ones(1, 1, 1, 1)).item() == 3
+
+
+def test_a_stem_gives_stages_at_strides_4_and_8_and_blocks_at_16():
+    vit = timm.create_model('vit_tiny_patch16_224', img_size=64)
+    stemmed = Stemmed(vit, (0, 1), (8, 16)).eval()
+    taps = stemmed(torch.randn(2, 3, 64, 96))
+    assert [tuple(tap.features.shape[1:]) for tap in taps] == [
+        (8, 16, 24),
+        (16, 8, 12),
+        (192, 4, 6),
+        (192, 4, 6),
+    ]
+    assert [tap.readout is None for tap in taps] == [True, True, False, False]
+    assert stemmed.channels == (8, 16, 192, 192) and stemmed.strides == (4, 8, 16, 16)

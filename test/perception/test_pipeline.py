@@ -1,4 +1,4 @@
-"""The way of a frame through dpt_tiny with random weights: forms and relations, not meaning."""
+"""The way of a frame through dpt_tiny: forms and relations, not meaning."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -303,7 +303,7 @@ def test_millimetres_are_rounded_metres_and_invalid_is_zero():
 
 
 def test_millimetres_end_at_65534():
-    share = product('depth', perceive(TINY, None)) / 10  # of dpt_tiny's ten metres
+    share = product('depth', perceive(TINY, None)) / 20  # of dpt_tiny's twenty metres
     deep = perceive(trained(depth=BoundedDepth(65.5345 / float(np.median(share)))), None)
     metres = product('depth', deep, depth_max=1000.0).astype(np.float64)
     millimetres = product('depth', deep, depth_max=1000.0, depth_encoding='16UC1')

@@ -271,34 +271,22 @@ def test_a_folder_may_start_at_home(monkeypatch):
     assert store.weights_folder('~/weights') == Path('/home/robot/weights')
 
 
-def test_random_weights_are_the_same_every_time():
-    torch.manual_seed(1)
-    first = store.load('dpt_tiny').network.state_dict()
-    torch.manual_seed(2)
-    second = store.load('dpt_tiny').network.state_dict()
-    assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_random_weights_leave_the_random_numbers_of_others_alone():
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    store.load('dpt_tiny')
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_random_weights_leave_the_random_numbers_of_the_gpu_alone(monkeypatch):
-    seeded = []
-    monkeypatch.setattr(torch.cuda, 'manual_seed_all', seeded.append)
-    store.load('dpt_tiny')
-    assert not seeded
-
-
-def test_random_weights_provide_depth_and_segmentation():
-    result = store.load('dpt_tiny').network(random_image(64, 96))
+def test_the_embedded_network_needs_no_folder(tmp_path):
+    result = store.load('dpt_tiny', str(tmp_path / 'nowhere')).network(random_image(64, 96))
     assert result['depth'].shape == (1, 64, 96)
     assert result['segmentation'].shape == (1, 10, 32, 48)
     assert result['depth'].min() > 0  # a share of the farthest
     assert result['depth'].max() < 1
+
+
+def test_the_embedded_weights_are_small():
+    assert (store.EMBEDDED / 'dpt_tiny.safetensors').stat().st_size <= 16e6
+
+
+def test_a_network_without_a_file_is_refused(monkeypatch):
+    expect(monkeypatch, file=None)
+    with pytest.raises(ValueError, match='small has no weights'):
+        store.load('small')
 
 
 def test_a_segmentation_network_has_no_weights_of_training():
