@@ -2,6 +2,8 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
+import json
 from pathlib import Path
 import sys
 
@@ -37,7 +39,25 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--output', type=Path, default=Path('demo'), help='folder to write to (%(default)s)'
     )
     demo.set_defaults(run=_demo)
+    models = commands.add_parser(
+        'models',
+        help='list the networks: tasks, size, work, license, and whether the weights are here',
+        description='List the networks there are. GFLOPs are of one 640x480 image at the size '
+        'that the network takes it in; a multiplication and its addition are two.',
+    )
+    _add_weights_dir(models)
+    models.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    models.set_defaults(run=_models)
     return parser.parse_args(argv)
+
+
+def _add_weights_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        '--weights-dir',
+        default='',
+        metavar='DIR',
+        help='folder of the weights ($DPT_ROS_WEIGHTS, else ~/.cache/dpt_ros)',
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -65,6 +85,13 @@ def _demo(arguments: argparse.Namespace) -> None:
         show=print,
     )
     print('\n'.join(f'wrote {path}' for path in written))
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from dpt_ros.tools.models import list_models, table
+
+    models = list_models(arguments.weights_dir)
+    print(json.dumps([asdict(m) for m in models], indent=2) if arguments.json else table(models))
 
 
 def _numbers(text: str) -> tuple[float, float, float, float]:

@@ -48,6 +48,12 @@ def weights_folder(folder: str = '') -> Path:
     return Path(chosen).expanduser()
 
 
+def weights_path(name: str, folder: str = '') -> Path | None:
+    """Return where the file of `name` belongs in a `weights_folder`; None: it has no file."""
+    entry = checkpoint(name)
+    return None if entry.file is None else weights_folder(folder) / entry.file
+
+
 def build(entry: Checkpoint) -> DPT:
     """Build the network of a checkpoint with random weights, for training or to be loaded."""
     shape = entry.architecture
