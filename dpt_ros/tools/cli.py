@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 import sys
 
+from tqdm import tqdm
+
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -48,6 +50,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_weights_dir(models)
     models.add_argument('--json', action='store_true', help='print JSON instead of a table')
     models.set_defaults(run=_models)
+    fetch = commands.add_parser(
+        'fetch',
+        help='download the published weights of networks',
+        description='Download weights, verify them, and put them where they are looked for. What '
+        'was interrupted goes on where it stopped; what is there and right is left alone.',
+    )
+    fetch.add_argument('names', nargs='+', metavar='NAME', help='networks, see `dpt models`')
+    _add_weights_dir(fetch)
+    fetch.set_defaults(run=_fetch)
     return parser.parse_args(argv)
 
 
@@ -92,6 +103,23 @@ def _models(arguments: argparse.Namespace) -> None:
 
     models = list_models(arguments.weights_dir)
     print(json.dumps([asdict(m) for m in models], indent=2) if arguments.json else table(models))
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from dpt_ros.zoo.fetch import fetch
+    from dpt_ros.zoo.store import checkpoint
+
+    for name in arguments.names:
+        checkpoint(name)  # before the first of them is downloaded
+    for name in arguments.names:
+        with tqdm(desc=name, unit='B', unit_scale=True, leave=False, disable=None) as bar:
+
+            def show(done: int, total: int | None, bar: tqdm = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            path = fetch(name, arguments.weights_dir, progress=show)
+        print(f'{name} is at {path}; license: {checkpoint(name).spdx}')
 
 
 def _numbers(text: str) -> tuple[float, float, float, float]:

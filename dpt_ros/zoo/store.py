@@ -104,8 +104,8 @@ def load(name: str, folder: str = '') -> Trained:
     path = weights_folder(folder) / entry.file
     if not path.is_file():
         raise FileNotFoundError(
-            f'the weights of {name} are not at {path}: download {entry.url}/{entry.file}, whose '
-            f'sha256 begins with {entry.sha256}, to that place'
+            f'the weights of {name} are not at {path}: run `dpt fetch {name}`, or bring '
+            f'{entry.url}/{entry.file}, whose sha256 begins with {entry.sha256}, to that place'
         )
     verify(path, entry.sha256)
     with torch.device('meta'):
@@ -124,17 +124,20 @@ def load(name: str, folder: str = '') -> Trained:
 
 def verify(path: Path, sha256: str | None) -> None:
     """Refuse a file whose checksum does not start with `sha256`, if that is given."""
-    if sha256 is None:
-        return
+    if sha256 is not None and not (found := checksum(path)).startswith(sha256):
+        raise ValueError(
+            f'{path} has sha256 {found} where {sha256} is wanted: it is truncated or another '
+            'file; delete it and download it again with `dpt fetch`'
+        )
+
+
+def checksum(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open('rb') as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
-    if not digest.hexdigest().startswith(sha256):
-        raise ValueError(
-            f'{path} has sha256 {digest.hexdigest()} where {sha256} is wanted: it is truncated or '
-            f'another file; delete it and download it again'
-        )
+    return digest.hexdigest()
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -133,7 +133,10 @@ def test_a_wrong_checksum_is_refused_before_the_file_is_read(path, monkeypatch):
 
 
 def test_a_missing_file_is_named_with_where_to_get_it(path):
-    message = f'weights of small are not at {path}: download https://example.org/weights/small.pt'
+    message = (
+        f'weights of small are not at {path}: run `dpt fetch small`, or bring '
+        'https://example.org/weights/small.pt'
+    )
     with pytest.raises(FileNotFoundError, match=message):
         store.load('small')
 
