@@ -91,23 +91,26 @@ def load(name: str, folder: str = '') -> Trained:
     """
     Build the network called `name` and give it its weights.
 
-    :param folder: see `weights_folder`.
+    :param folder: see `weights_folder`; or a file, which may be the user's own. Its checksum is
+        compared only where it has the name of the published one.
     :return: the network, frozen, in float32 on the CPU.
     :raises ValueError: for a name that is not known or a file that is not that network's.
     :raises OSError: for a file that is missing or cannot be read.
     """
-    entry = checkpoint(name)
-    if entry.file is None:
+    entry, path = checkpoint(name), weights_path(name, folder)
+    if (given := weights_folder(folder)).is_file():
+        path = given
+    if path is None:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(RANDOM_SEED)
             return Trained(name, entry, freeze(build(entry)))
-    path = weights_folder(folder) / entry.file
     if not path.is_file():
         raise FileNotFoundError(
             f'the weights of {name} are not at {path}: run `dpt fetch {name}`, or bring '
             f'{entry.url}/{entry.file}, whose sha256 begins with {entry.sha256}, to that place'
         )
-    verify(path, entry.sha256)
+    if path.name == entry.file:
+        verify(path, entry.sha256)
     with torch.device('meta'):
         network = build(entry)
     state = read(path)

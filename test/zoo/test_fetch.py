@@ -71,6 +71,8 @@ class Server(BaseHTTPRequestHandler):
 
 
 class Servers(ThreadingHTTPServer):
+    """Each request on its own thread."""
+
     def handle_error(self, *_: object) -> None:
         """Say nothing of clients that hang up."""
 
