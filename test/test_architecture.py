@@ -25,6 +25,7 @@ ROS_MESSAGES = {
     'vision_msgs',
 }
 ROS = ROS_CLIENT | ROS_MESSAGES
+INTERNET = {'ftplib', 'http', 'huggingface_hub', 'requests', 'socket', 'ssl', 'urllib'}
 
 
 class Rule(NamedTuple):
@@ -53,6 +54,10 @@ RULES = {
     'the ROS boundary neither trains nor is a tool': Rule(
         'ros/**/*.py', never={'dpt_ros.training', 'dpt_ros.tools'}
     ),
+    'weights are downloaded by the tools alone': Rule(
+        '**/*.py', unless=('tools/*.py', 'zoo/fetch.py'), never={'dpt_ros.zoo.fetch'}
+    ),
+    'one file speaks to the internet': Rule('**/*.py', unless=('zoo/fetch.py',), never=INTERNET),
     'a running node and the demo alone speak rclpy': Rule(
         '**/*.py',
         unless=('ros/node.py', 'ros/main.py', 'ros/diagnostics.py', 'tools/demo*.py'),

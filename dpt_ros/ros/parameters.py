@@ -57,7 +57,10 @@ class Parameters:
         'Network for labels; the same name as depth.model runs once for both; empty for none.',
     )
     weights_dir: str = parameter(
-        'weights_dir', '', 'Folder of the weights; empty: $DPT_ROS_WEIGHTS, else ~/.cache/dpt_ros.'
+        'weights_dir',
+        '',
+        'Folder of the weights, or one file of them; empty: $DPT_ROS_WEIGHTS, else '
+        '~/.cache/dpt_ros.',
     )
     device: str = parameter(
         'device', 'auto', "'auto' (a GPU if there is one), 'cpu', 'cuda' or 'cuda:N'."

@@ -2,8 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
+import json
 from pathlib import Path
 import sys
+
+from tqdm import tqdm
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,7 +41,75 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--output', type=Path, default=Path('demo'), help='folder to write to (%(default)s)'
     )
     demo.set_defaults(run=_demo)
+    models = commands.add_parser(
+        'models',
+        help='list the networks: tasks, size, work, license, and whether the weights are here',
+        description='List the networks there are. GFLOPs are of one 640x480 image at the size '
+        'that the network takes it in; a multiplication and its addition are two.',
+    )
+    _add_weights_dir(models)
+    models.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    models.set_defaults(run=_models)
+    fetch = commands.add_parser(
+        'fetch',
+        help='download the published weights of networks',
+        description='Download weights, verify them, and put them where they are looked for. What '
+        'was interrupted goes on where it stopped; what is there and right is left alone.',
+    )
+    fetch.add_argument('names', nargs='+', metavar='NAME', help='networks, see `dpt models`')
+    _add_weights_dir(fetch)
+    fetch.set_defaults(run=_fetch)
+    predict = commands.add_parser(
+        'predict',
+        help='write depth, labels, overlay and cloud of images and videos to files',
+        description='For each image write NAME_depth.npy (float32, metres; NaN: unknown, Inf: '
+        'nothing in range) and NAME_depth.png (16 bits, millimetres, 0: neither), or '
+        'NAME_inverse_depth.npy (no unit, larger is nearer) for networks of relative depth; '
+        'NAME_labels.png (class ids with a palette) and NAME_overlay.png; and with --camera '
+        'NAME.ply (metres; x right, y down, z ahead). Images of a video are numbered.',
+    )
+    predict.add_argument('inputs', nargs='+', metavar='INPUT', help='image, video, or folder')
+    predict.add_argument('--model', required=True, metavar='NAME', help='see `dpt models`')
+    predict.add_argument(
+        '--segmentation-model',
+        default='',
+        metavar='NAME',
+        help='network for labels, where --model gives none or others are wanted',
+    )
+    predict.add_argument(
+        '--weights',
+        default='',
+        metavar='PATH',
+        help="folder of the weights, or a file of --model's own ($DPT_ROS_WEIGHTS, else "
+        '~/.cache/dpt_ros)',
+    )
+    predict.add_argument(
+        '--output',
+        type=Path,
+        default=Path('predictions'),
+        metavar='DIR',
+        help='folder to write to (%(default)s)',
+    )
+    predict.add_argument(
+        '--camera', type=_numbers, metavar='FX,FY,CX,CY', help='intrinsics in pixels, for clouds'
+    )
+    predict.add_argument(
+        '--device', default='auto', help='auto, cpu, cuda or cuda:N (%(default)s)'
+    )
+    predict.add_argument(
+        '--json', action='store_true', help='print what was written as JSON instead of a summary'
+    )
+    predict.set_defaults(run=_predict)
     return parser.parse_args(argv)
+
+
+def _add_weights_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        '--weights-dir',
+        default='',
+        metavar='DIR',
+        help='folder of the weights ($DPT_ROS_WEIGHTS, else ~/.cache/dpt_ros)',
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -65,6 +137,48 @@ def _demo(arguments: argparse.Namespace) -> None:
         show=print,
     )
     print('\n'.join(f'wrote {path}' for path in written))
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from dpt_ros.tools.models import list_models, table
+
+    models = list_models(arguments.weights_dir)
+    print(json.dumps([asdict(m) for m in models], indent=2) if arguments.json else table(models))
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from dpt_ros.zoo.fetch import fetch
+    from dpt_ros.zoo.store import checkpoint
+
+    for name in arguments.names:
+        checkpoint(name)  # before the first of them is downloaded
+    for name in arguments.names:
+        with tqdm(desc=name, unit='B', unit_scale=True, leave=False, disable=None) as bar:
+
+            def show(done: int, total: int | None, bar: tqdm = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            path = fetch(name, arguments.weights_dir, progress=show)
+        print(f'{name} is at {path}; license: {checkpoint(name).spdx}')
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from dpt_ros.tools.predict import open_perception, predict
+    from dpt_ros.tools.sources import count_images, list_files
+
+    files = list_files(arguments.inputs)
+    perception = open_perception(
+        arguments.model, arguments.segmentation_model, arguments.weights, arguments.device
+    )
+    every = predict(perception, files, arguments.output, arguments.camera)
+    total = sum(map(count_images, files)) or None
+    written = list(tqdm(every, total=total, unit='image', disable=None))
+    if arguments.json:
+        print(json.dumps([asdict(one) for one in written], indent=2))
+    else:
+        count = sum(len(one.files) for one in written)
+        print(f'wrote {count} files of {len(written)} images to {arguments.output}')
 
 
 def _numbers(text: str) -> tuple[float, float, float, float]:

@@ -1,6 +1,6 @@
 """Where images come from when there is no robot: folders, videos, bags, cameras, a drawn world."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from dpt_ros.training.worlds import CLEARANCE, clearance, HELD_OUT, look, place_
 import numpy as np
 
 IMAGES = {'.jpg', '.jpeg', '.png', '.bmp'}
+VIDEOS = {'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpg', '.webm'}
 SIZE = (240, 320)  # rows and columns of the drawn world
 WORLD = 101  # which of the worlds that training never saw
 STEP, TURN = 0.03, 0.04  # metres and radians from one image to the next
@@ -47,6 +48,49 @@ def open_source(source: str, intrinsics: Sequence[float] | None = None) -> Itera
     )
 
 
+def list_files(inputs: Sequence[str]) -> list[Path]:
+    """
+    List the images and videos to go through once.
+
+    :param inputs: files, and folders whose images and videos count in the order of their names.
+    :raises ValueError: for what is not there, and a folder with neither.
+    """
+    files: list[Path] = []
+    for path in (Path(text).expanduser() for text in inputs):
+        if path.is_dir():
+            files += _files_of(path, IMAGES | VIDEOS)
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise ValueError(f'there is no {path}: give images, videos, or folders of them')
+    return files
+
+
+def count_images(file: Path) -> int:
+    """Return how many images a file holds, as far as it says so."""
+    if file.suffix.lower() in IMAGES:
+        return 1
+    return max(0, int(cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT)))
+
+
+def read_file(file: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """
+    Read an image, or a video from its start to its end.
+
+    :return: a name for each, the video's with the number of the image; (H, W, 3) uint8, RGB.
+    :raises ValueError: for a file that is neither.
+    """
+    if file.suffix.lower() in IMAGES:
+        yield file.stem, _read_image(file)
+        return
+    capture, seen = cv2.VideoCapture(str(file)), 0
+    while (image := capture.read())[0]:
+        yield f'{file.stem}_{seen:06d}', cv2.cvtColor(image[1], cv2.COLOR_BGR2RGB)
+        seen += 1
+    if not seen:
+        raise ValueError(f'{file} is neither an image nor a video that can be read')
+
+
 def _shots(source: str) -> Iterator[Shot]:
     path = Path(source).expanduser()
     if source == 'world':
@@ -67,23 +111,35 @@ def _shots(source: str) -> Iterator[Shot]:
 
 def _folder(folder: Path) -> Iterator[Shot]:
     """Read images in the order of their names; 3x3 intrinsics in camera-intrinsics.txt count."""
-    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in IMAGES]
-    files = [f for f in files if '.depth.' not in f.name]
-    if not files:
-        raise ValueError(f'there are no images ({", ".join(sorted(IMAGES))}) in {folder}')
+    files = _files_of(folder, IMAGES)
     matrix_file = folder / 'camera-intrinsics.txt'
     matrix = np.loadtxt(matrix_file) if matrix_file.exists() else None
     while True:
         for file in files:
-            pixels = cv2.imread(str(file), cv2.IMREAD_COLOR)
-            if pixels is None:
-                raise ValueError(f'{file} is not an image that can be read')
+            pixels = _read_image(file)
             height, width = pixels.shape[:2]
             camera = None
             if matrix is not None:
                 (fx, _, cx), (_, fy, cy) = matrix[:2]
                 camera = Camera(width, height, fx, fy, cx, cy)
-            yield Shot(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), camera)
+            yield Shot(pixels, camera)
+
+
+def _files_of(folder: Path, suffixes: Set[str]) -> list[Path]:
+    """List the files of a folder that have one of the suffixes; maps of depth do not count."""
+    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in suffixes]
+    files = [f for f in files if '.depth.' not in f.name]
+    if not files:
+        raise ValueError(f'there are no images ({", ".join(sorted(suffixes))}) in {folder}')
+    return files
+
+
+def _read_image(file: Path) -> np.ndarray:
+    """Read (H, W, 3) uint8, RGB."""
+    pixels = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError(f'{file} is not an image that can be read')
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def _video(source: str, live: bool) -> Iterator[Shot]:

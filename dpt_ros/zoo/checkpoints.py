@@ -119,7 +119,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         depth=BoundedDepth(maximum=20.0),
         labels='worlds_10',
         file='dpt_tiny.safetensors',
-        sha256='d23ae33a3580af253b98bccd1857490f61eae2f20fd19519d532f6a6f144efe3',
+        sha256='f664e16122eb45d7b92c011a64bc898db3c42ce11916f78f13f963426f0f040c',
     ),
     'dpt_large_midas': Checkpoint(
         LARGE,

@@ -48,6 +48,15 @@ def weights_folder(folder: str = '') -> Path:
     return Path(chosen).expanduser()
 
 
+def weights_path(name: str, folder: str = '') -> Path:
+    """Return where the file of `name` is or belongs: in the package, or in a `weights_folder`."""
+    file = checkpoint(name).file
+    if file is None:
+        raise ValueError(f'{name} has no weights: it is only there to be trained')
+    embedded = EMBEDDED / file
+    return embedded if embedded.is_file() else weights_folder(folder) / file
+
+
 def build(entry: Checkpoint) -> DPT:
     """Build the network of a checkpoint with random weights, for training or to be loaded."""
     shape = entry.architecture
@@ -86,23 +95,22 @@ def load(name: str, folder: str = '') -> Trained:
     """
     Build the network called `name` and give it its weights.
 
-    :param folder: see `weights_folder`.
+    :param folder: see `weights_folder`; or a file, which may be the user's own. Its checksum is
+        compared only where it has the name of the published one.
     :return: the network, frozen, in float32 on the CPU.
     :raises ValueError: for a name that is not known or a file that is not that network's.
     :raises OSError: for a file that is missing or cannot be read.
     """
-    entry = checkpoint(name)
-    if entry.file is None:
-        raise ValueError(f'{name} has no weights: it is only there to be trained')
-    path = EMBEDDED / entry.file
-    if not path.is_file():
-        path = weights_folder(folder) / entry.file
+    entry, path = checkpoint(name), weights_path(name, folder)
+    if (given := weights_folder(folder)).is_file():
+        path = given
     if not path.is_file():
         raise FileNotFoundError(
-            f'the weights of {name} are not at {path}: download {entry.url}/{entry.file}, whose '
-            f'sha256 begins with {entry.sha256}, to that place'
+            f'the weights of {name} are not at {path}: run `dpt fetch {name}`, or bring '
+            f'{entry.url}/{entry.file}, whose sha256 begins with {entry.sha256}, to that place'
         )
-    verify(path, entry.sha256)
+    if path.name == entry.file:
+        verify(path, entry.sha256)
     with torch.device('meta'):
         network = build(entry)
     state = read(path)
@@ -119,17 +127,20 @@ def load(name: str, folder: str = '') -> Trained:
 
 def verify(path: Path, sha256: str | None) -> None:
     """Refuse a file whose checksum does not start with `sha256`, if that is given."""
-    if sha256 is None:
-        return
+    if sha256 is not None and not (found := checksum(path)).startswith(sha256):
+        raise ValueError(
+            f'{path} has sha256 {found} where {sha256} is wanted: it is truncated or another '
+            'file; delete it and download it again with `dpt fetch`'
+        )
+
+
+def checksum(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open('rb') as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
-    if not digest.hexdigest().startswith(sha256):
-        raise ValueError(
-            f'{path} has sha256 {digest.hexdigest()} where {sha256} is wanted: it is truncated or '
-            f'another file; delete it and download it again'
-        )
+    return digest.hexdigest()
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -133,9 +133,35 @@ def test_a_wrong_checksum_is_refused_before_the_file_is_read(path, monkeypatch):
 
 
 def test_a_missing_file_is_named_with_where_to_get_it(path):
-    message = f'weights of small are not at {path}: download https://example.org/weights/small.pt'
+    message = (
+        f'weights of small are not at {path}: run `dpt fetch small`, or bring '
+        'https://example.org/weights/small.pt'
+    )
     with pytest.raises(FileNotFoundError, match=message):
         store.load('small')
+
+
+def test_a_file_given_itself_is_taken_whatever_its_name_and_checksum(path, state, monkeypatch):
+    expect(monkeypatch, sha256='00000000')
+    mine = path.with_name('mine.pt')
+    torch.save(state, mine)
+    loaded = store.load('small', str(mine)).network.state_dict()
+    assert torch.equal(loaded['backbone.cls_token'], state['pretrained.model.cls_token'])
+
+
+def test_a_file_given_itself_by_its_published_name_must_be_that(path, state, monkeypatch):
+    expect(monkeypatch, sha256='00000000')
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=f'{path} has sha256 .* where 00000000 is wanted'):
+        store.load('small', str(path))
+
+
+def test_a_file_of_ones_own_takes_the_place_of_the_published_one(tmp_path):
+    state = store.load('dpt_tiny').network.state_dict()
+    state['backbone.cls_token'] = torch.full_like(state['backbone.cls_token'], 7.0)
+    save_file(state, tmp_path / 'mine.safetensors')
+    loaded = store.load('dpt_tiny', str(tmp_path / 'mine.safetensors')).network.state_dict()
+    assert (loaded['backbone.cls_token'] == 7).all()
 
 
 @pytest.mark.parametrize('share', [0.0, 0.001, 0.2, 0.7, 0.999])

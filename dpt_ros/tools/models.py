@@ -1,0 +1,97 @@
+"""The networks there are, measured without their weights: nothing is loaded and nothing run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dpt_ros.perception.preprocess import network_size
+from dpt_ros.zoo.checkpoints import Checkpoint, CHECKPOINTS
+from dpt_ros.zoo.store import build, weights_path
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+IMAGE = (640, 480)  # width and height of the image that the work is told for
+HEADINGS = ('name', 'tasks', 'parameters', 'input', 'GFLOPs', 'license', 'weights')
+RIGHT = frozenset({'parameters', 'input', 'GFLOPs'})  # columns of numbers
+
+
+@dataclass(frozen=True)
+class Model:
+    """One line of `dpt models`."""
+
+    name: str
+    tasks: tuple[str, ...]  # out of 'depth' and 'segmentation'
+    metric: bool  # whether its depth comes in metres
+    labels: str | None  # its set of classes
+    parameters: int
+    input_size: tuple[int, int]  # width and height that an `IMAGE` is resized to
+    gflops: float  # of one such input; a multiplication and its addition are two
+    spdx: str  # license
+    weights: str  # 'on disk' (not verified) or 'missing'
+    file: str | None  # where the weights are, or belong
+
+
+def list_models(folder: str = '') -> list[Model]:
+    """Describe every checkpoint; `folder` as in `store.weights_folder`."""
+    return [_describe(name, entry, folder) for name, entry in CHECKPOINTS.items()]
+
+
+def table(models: Sequence[Model]) -> str:
+    """Lay models out as aligned text, one a line."""
+    rows = [HEADINGS] + [
+        (
+            model.name,
+            ', '.join(_task(task, model) for task in model.tasks),
+            f'{model.parameters / 1e6:.1f} M',
+            'x'.join(map(str, model.input_size)),
+            f'{model.gflops:.1f}',
+            model.spdx,
+            model.weights,
+        )
+        for model in models
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return '\n'.join(
+        '  '.join(
+            f'{cell:>{width}}' if heading in RIGHT else f'{cell:<{width}}'
+            for cell, width, heading in zip(row, widths, HEADINGS, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _task(task: str, model: Model) -> str:
+    if task == 'segmentation':
+        return f'{model.labels} labels'
+    return 'metric depth' if model.metric else 'relative depth'
+
+
+def _describe(name: str, entry: Checkpoint, folder: str) -> Model:
+    size = network_size(*IMAGE, entry.resize)
+    parameters, flops = _measure(entry, size)
+    path = weights_path(name, folder)
+    here = 'on disk' if path.is_file() else 'missing'
+    return Model(
+        name=name,
+        tasks=entry.tasks,
+        metric=entry.is_metric,
+        labels=entry.labels,
+        parameters=parameters,
+        input_size=size,
+        gflops=round(flops / 1e9, 1),
+        spdx=entry.spdx,
+        weights=here,
+        file=None if path is None else str(path),
+    )
+
+
+@torch.inference_mode()
+def _measure(entry: Checkpoint, size: tuple[int, int]) -> tuple[int, int]:
+    """Count the parameters, and the operations on one image of width and height `size`."""
+    width, height = size
+    with torch.device('meta'):  # shapes only
+        network = build(entry).eval()
+        image = torch.empty(1, 3, height, width)
+    with FlopCounterMode(display=False) as counter:
+        network(image)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return parameters, counter.get_total_flops()

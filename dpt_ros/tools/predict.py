@@ -1,0 +1,221 @@
+"""`dpt predict`: images through the networks and into files that other programs read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+import io
+from pathlib import Path
+import struct
+import zlib
+
+import cv2
+from dpt_ros.perception.camera import Camera
+from dpt_ros.perception.pipeline import Frame, Perception, Result
+from dpt_ros.perception.runtime import choose_device, choose_precision
+from dpt_ros.ros.parameters import options, Parameters
+from dpt_ros.tools.sources import read_file
+from dpt_ros.zoo.labels import Labels
+from dpt_ros.zoo.store import checkpoint, load
+import numpy as np
+
+PRODUCTS = frozenset({'depth', 'inverse_depth', 'labels', 'overlay'})
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files of one image."""
+
+    source: str  # the file that it came from
+    name: str  # what its files begin with
+    width: int
+    height: int
+    files: dict[str, str]  # by what they hold: depth, depth_png, inverse_depth, labels, ...
+
+
+def open_perception(
+    model: str, segmentation_model: str = '', weights: str = '', device: str = 'auto'
+) -> Perception:
+    """
+    Load the networks.
+
+    :param model: for depth, and for labels if it has them and no `segmentation_model` is named.
+    :param weights: folder, or file of `model`.
+    :raises ValueError: for names, weights or a device that will not do.
+    :raises OSError: for weights that are missing or cannot be read.
+    """
+    tasks = checkpoint(model).tasks
+    if segmentation_model not in ('', model):
+        checkpoint(segmentation_model)
+        if 'depth' not in tasks:
+            raise ValueError(
+                f'{model} gives labels and no depth, and {segmentation_model} labels too: name '
+                'one of them'
+            )
+        if Path(weights).expanduser().is_file():
+            raise ValueError(
+                f'{weights} is one file for the two networks {model} and {segmentation_model}: '
+                'give the folder that has both'
+            )
+    if weights and not Path(weights).expanduser().exists():
+        raise ValueError(f'there are no weights at {weights}: give a file or a folder')
+    where = choose_device(device)
+    trained = load(model, weights)
+    segmentation = trained if 'segmentation' in tasks else None
+    if segmentation_model not in ('', model):
+        segmentation = load(segmentation_model, weights)
+    relative = 'depth' in tasks and not trained.checkpoint.is_metric
+    return Perception(
+        trained if 'depth' in tasks else None,
+        segmentation,
+        device=where,
+        dtype=choose_precision('auto', where),
+        scale_mode='none' if relative else 'model',
+    )
+
+
+def predict(
+    perception: Perception,
+    files: Sequence[Path],
+    output: Path,
+    intrinsics: Sequence[float] | None = None,
+) -> Iterator[Written]:
+    """
+    Write what the networks make of each image, one after the other.
+
+    :param files: images and videos.
+    :param output: folder to write to, made if missing.
+    :param intrinsics: fx, fy, cx, cy in pixels, for clouds; None: no clouds.
+    :raises ValueError: for files whose results would have one name or cannot be read, and for a
+        cloud wanted of networks without metres.
+    """
+    _check_names(files, output)
+    wanted = PRODUCTS & perception.products
+    if intrinsics is not None:
+        if 'points' not in perception.products:
+            raise ValueError(
+                'there is no cloud without metric depth: leave --camera out, or choose a --model '
+                'of metric depth (`dpt models` tells which)'
+            )
+        wanted |= {'points'}
+    chosen = replace(options(Parameters()), points_labels=perception.labels is not None)
+    output.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        for name, pixels in read_file(file):
+            height, width = pixels.shape[:2]
+            camera = None
+            if intrinsics is not None:
+                fx, fy, cx, cy = intrinsics
+                camera = Camera(width, height, fx, fy, cx, cy)
+            (result,) = perception([Frame(name, None, pixels, camera)], wanted, chosen)
+            encoded = dict(encode(result, perception.labels))
+            paths = {kind: output / f'{name}{end}' for kind, (end, _) in encoded.items()}
+            for kind, (_, content) in encoded.items():
+                paths[kind].write_bytes(content)
+            told = {kind: str(path) for kind, path in paths.items()}
+            yield Written(str(file), name, width, height, told)
+
+
+def encode(result: Result, labels: Labels | None) -> Iterator[tuple[str, tuple[str, bytes]]]:
+    """Yield what each file holds, the end of its name and its content."""
+    products = result.products
+    for kind in ('depth', 'inverse_depth'):
+        if kind in products:
+            yield kind, (f'_{kind}.npy', encode_npy(products[kind]))
+    if 'depth' in products:
+        yield 'depth_png', ('_depth.png', encode_png(millimetres(products['depth'])))
+    if 'labels' in products and labels is not None:
+        ids = products['labels']
+        small = ids.dtype == np.uint8
+        yield (
+            'labels',
+            ('_labels.png', encode_palette(ids, labels.colors) if small else encode_png(ids)),
+        )
+    if 'overlay' in products:
+        yield 'overlay', ('_overlay.png', encode_png(products['overlay'][..., ::-1]))
+    if 'points' in products:
+        yield 'points', ('.ply', encode_ply(products['points'], labels is not None))
+
+
+def millimetres(depth: np.ndarray) -> np.ndarray:
+    """Convert (H, W) float32 metres to uint16 millimetres; 0: unknown or beyond 65.534 m."""
+    rounded = np.round(np.nan_to_num(depth, nan=0, posinf=0) * 1000)
+    return np.where(rounded < 65535, rounded, 0).astype(np.uint16)
+
+
+def encode_npy(values: np.ndarray) -> bytes:
+    """Write an array as np.save does."""
+    content = io.BytesIO()
+    np.save(content, values)
+    return content.getvalue()
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Write (H, W) uint8 or uint16, or (H, W, 3) uint8, BGR."""
+    _, content = cv2.imencode('.png', np.ascontiguousarray(pixels))
+    return content.tobytes()
+
+
+def encode_palette(ids: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> bytes:
+    """
+    Write (H, W) uint8 as a PNG of these very numbers, shown in colors.
+
+    OpenCV cannot. Numbers without a color are black.
+    """
+    height, width = ids.shape
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(colors)] = colors
+    rows = np.pad(ids, ((0, 0), (1, 0)))  # each begins with its filter: 0, none
+    header = struct.pack('>IIBBBBB', width, height, 8, 3, 0, 0, 0)
+    chunks = {
+        b'IHDR': header,
+        b'PLTE': palette.tobytes(),
+        b'IDAT': zlib.compress(rows.tobytes()),
+        b'IEND': b'',
+    }
+    return b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
+
+
+def encode_ply(points: np.ndarray, labelled: bool) -> bytes:
+    """Write the finite ones of (..., 8) float32 points, as `points.pack_points` packs them."""
+    points = points.reshape(-1, points.shape[-1])
+    points = points[np.isfinite(points[:, 2])]
+    bits = np.ascontiguousarray(points).view(np.uint32)
+    columns: dict[str, tuple[str, str, np.ndarray]] = {
+        'x': ('float', '<f4', points[:, 0]),
+        'y': ('float', '<f4', points[:, 1]),
+        'z': ('float', '<f4', points[:, 2]),
+        'red': ('uchar', 'u1', bits[:, 4] >> 16 & 255),
+        'green': ('uchar', 'u1', bits[:, 4] >> 8 & 255),
+        'blue': ('uchar', 'u1', bits[:, 4] & 255),
+    }
+    if labelled:
+        columns['label'] = ('ushort', '<u2', bits[:, 5])
+    rows = np.empty(len(points), [(name, kind) for name, (_, kind, _) in columns.items()])
+    for name, (_, _, values) in columns.items():
+        rows[name] = values
+    header = [
+        'ply',
+        'format binary_little_endian 1.0',
+        'comment metres; x right, y down, z ahead',
+        f'element vertex {len(points)}',
+        *(f'property {kind} {name}' for name, (kind, _, _) in columns.items()),
+        'end_header\n',
+    ]
+    return '\n'.join(header).encode() + rows.tobytes()
+
+
+def _check_names(files: Sequence[Path], output: Path) -> None:
+    """Refuse results that would replace each other, or become images to read."""
+    seen: dict[str, Path] = {}
+    for file in files:
+        if (other := seen.setdefault(file.stem, file)) != file:
+            raise ValueError(
+                f'the results of {other} and {file} would have one name: run them one by one, '
+                'each with an --output of its own'
+            )
+        if file.resolve().parent == output.resolve():
+            raise ValueError(
+                f'{output} has the images themselves: choose another folder for --output'
+            )
