@@ -55,7 +55,7 @@ def build(entry: Checkpoint) -> DPT:
     if not isinstance(vit, VisionTransformer):
         raise ValueError(f'{shape.backbone} is no vision transformer of timm')
     backbone = (
-        ViT(vit, shape.blocks)
+        ViT(vit, shape.blocks, positions=shape.positions, normalize=shape.normalize)
         if shape.standardization is None
         else Hybrid(vit, shape.blocks, shape.standardization)
     )
@@ -72,6 +72,7 @@ def build(entry: Checkpoint) -> DPT:
                 shape.widths,
                 shape.width,
                 patch=backbone.patch,
+                readout=shape.readout,
                 batch_norm=isinstance(head, SegmentationHead),
             ),
             head,
@@ -81,11 +82,14 @@ def build(entry: Checkpoint) -> DPT:
     return DPT(backbone, tasks)
 
 
-def load(name: str, folder: str = '') -> Trained:
+def load(name: str, folder: str = '', file: Path | None = None) -> Trained:
     """
     Build the network called `name` and give it its weights.
 
     :param folder: see `weights_folder`.
+    :param file: weights of this network in any layout of `Checkpoint.keys`, such as Hugging
+        Face's `model.safetensors`, to be taken in place of the authors' file in `folder`. The
+        published checksum is not of it and is not asked for.
     :return: the network, frozen, in float32 on the CPU.
     :raises ValueError: for a name that is not known or a file that is not that network's.
     :raises OSError: for a file that is missing or cannot be read.
@@ -95,13 +99,14 @@ def load(name: str, folder: str = '') -> Trained:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(RANDOM_SEED)
             return Trained(name, entry, freeze(build(entry)))
-    path = weights_folder(folder) / entry.file
+    path = file or weights_folder(folder) / entry.file
     if not path.is_file():
         raise FileNotFoundError(
             f'the weights of {name} are not at {path}: download {entry.url}/{entry.file}, whose '
             f'sha256 begins with {entry.sha256}, to that place'
         )
-    verify(path, entry.sha256)
+    if file is None:
+        verify(path, entry.sha256)
     with torch.device('meta'):
         network = build(entry)
     state = read(path)

@@ -138,6 +138,20 @@ def test_a_missing_file_is_named_with_where_to_get_it(path):
         store.load('small')
 
 
+def test_a_file_given_by_its_path_is_taken_without_a_checksum(path, state, monkeypatch, tmp_path):
+    expect(monkeypatch, sha256='2f21e586')
+    torch.save(state, tmp_path / 'other.bin')
+    loaded = store.load('small', file=tmp_path / 'other.bin').network.state_dict()
+    assert torch.equal(loaded['backbone.cls_token'], state['pretrained.model.cls_token'])
+    assert not path.exists()
+
+
+def test_a_file_given_that_is_missing_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(CHECKPOINTS, 'small', ENTRY)
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / 'nowhere.bin')):
+        store.load('small', file=tmp_path / 'nowhere.bin')
+
+
 @pytest.mark.parametrize('share', [0.0, 0.001, 0.2, 0.7, 0.999])
 @pytest.mark.parametrize('save', FORMATS.values(), ids=FORMATS)
 def test_a_truncated_file_is_refused_by_its_path(path, state, save, share):
