@@ -25,34 +25,70 @@ class Tap(NamedTuple):
     readout: Tensor | None  # (B, C), None for a convolutional stage
 
 
-def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], prefix: int = 1) -> Tensor:
-    """
-    Interpolate a square grid of learned position embeddings to another grid, as DPT's authors do.
+def _bilinear(square: Tensor, grid: tuple[int, int]) -> Tensor:
+    return F.interpolate(square, size=grid, mode='bilinear', align_corners=False)
 
-    Bilinear, half-pixel centers, no antialiasing. timm's own rule (bicubic, antialiased) changes
-    the output by percents, even at 480x480.
+
+def _bicubic(square: Tensor, grid: tuple[int, int]) -> Tensor:
+    return F.interpolate(square, size=grid, mode='bicubic', align_corners=False)
+
+
+def _bicubic_by_scale(square: Tensor, grid: tuple[int, int]) -> Tensor:
+    side = square.shape[-1]
+    if grid == (side, side):
+        return square
+    scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)  # patches are read at these steps
+    return F.interpolate(square, scale_factor=scale, mode='bicubic', align_corners=False)
+
+
+# How learned positions (1, C, n, n) come to another grid of patches, (1, C, *grid). Half-pixel
+# centers, no antialiasing. The wrong rule, and timm's own is another one yet, changes the output
+# by percents. 'dpt' is isl-org/DPT, 'depth_anything' the original code of Depth Anything (V1, V2)
+# with DINOv2's offset of a tenth, 'huggingface' what transformers does with the latter's weights.
+POSITIONS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    'dpt': _bilinear,
+    'depth_anything': _bicubic_by_scale,
+    'huggingface': _bicubic,
+}
+
+
+def resize_position_embedding(
+    embedding: Tensor, grid: tuple[int, int], prefix: int = 1, rule: str = 'dpt'
+) -> Tensor:
+    """
+    Interpolate a square grid of learned position embeddings to another grid.
 
     :param embedding: (1, prefix + n * n, C), the embeddings of the prefix tokens first.
     :param grid: rows and columns wanted.
     :param prefix: how many tokens stand before the patches.
+    :param rule: a key of `POSITIONS`.
     :return: (1, prefix + rows * columns, C).
     """
     tokens, patches = embedding[:, :prefix], embedding[:, prefix:]
     side = round(patches.shape[1] ** 0.5)
     square = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    resized = F.interpolate(square, size=grid, mode='bilinear', align_corners=False)
+    resized = POSITIONS[rule](square, grid)
     return torch.cat((tokens, resized.flatten(2).transpose(1, 2)), dim=1)
 
 
 class ViT(nn.Module):
-    """A plain vision transformer: four of its blocks are tapped, before the final norm."""
+    """A plain vision transformer: four of its blocks are tapped."""
 
-    def __init__(self, vit: VisionTransformer, blocks: Sequence[int]):
+    def __init__(
+        self,
+        vit: VisionTransformer,
+        blocks: Sequence[int],
+        *,
+        positions: str = 'dpt',
+        normalize: bool = False,
+    ):
         """
         Take the parts of a timm transformer that the decoder can see.
 
         :param vit: such as `timm.create_model('vit_large_patch16_384')`.
         :param blocks: indices of the blocks to tap, from 0, shallow to deep.
+        :param positions: a key of `POSITIONS`.
+        :param normalize: pass every tap through the final norm; else taps are raw.
         """
         super().__init__()
         if vit.cls_token is None or vit.pos_embed is None:
@@ -60,6 +96,8 @@ class ViT(nn.Module):
         self.cls_token, self.pos_embed = vit.cls_token, vit.pos_embed
         self.patch_embed = vit.patch_embed.proj  # (B, 3, H, W) or a stage -> (B, C, h, w)
         self.blocks = vit.blocks[: max(blocks) + 1]
+        self.norm = vit.norm if normalize else nn.Identity()
+        self.positions = positions
         self.taps = tuple(blocks)
         self.patch = vit.patch_embed.feat_ratio()  # image pixels along a patch's side
         self.channels = (vit.embed_dim,) * len(blocks)  # C of every tap
@@ -79,13 +117,16 @@ class ViT(nn.Module):
         batch, width, *grid = patches.shape
         tokens = patches.flatten(2).transpose(1, 2)  # (B, h * w, C)
         tokens = torch.cat((self.cls_token.expand(batch, -1, -1), tokens), dim=1)
-        tokens = tokens + resize_position_embedding(self.pos_embed, (grid[0], grid[1]))
+        tokens = tokens + resize_position_embedding(
+            self.pos_embed, (grid[0], grid[1]), rule=self.positions
+        )
         taps = []
         for index, block in enumerate(self.blocks):
             tokens = block(tokens)
             if index in self.taps:
-                features = tokens[:, 1:].transpose(1, 2).reshape(batch, width, *grid)  # a view
-                taps.append(Tap(features, tokens[:, 0]))
+                told = self.norm(tokens)
+                features = told[:, 1:].transpose(1, 2).reshape(batch, width, *grid)  # a view
+                taps.append(Tap(features, told[:, 0]))
         return taps
 
 

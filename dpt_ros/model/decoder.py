@@ -2,7 +2,8 @@
 From four taps to one fused map: read out, reassemble, fuse (the paper, sections 3.1 and 3.2).
 
 Shapes: B batch, C width of a tap, D its width after reassembly, F width of the decoder;
-(h, w) patch grid. Maps stand at strides 4, 8, 16 and 32 of the image after reassembly.
+(h, w) patch grid. After reassembly maps have 4, 2, 1 and 1/2 times the rows and columns of the
+patch grid: strides 4, 8, 16 and 32 of the image where patches have 16 pixels.
 """
 
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ class Reassemble(nn.Module):
         Project C = `channels` to D = `width` and resample the patch grid.
 
         :param readout: a key of `READOUTS`.
-        :param scale: size of the result over the patch grid: 4, 2, 1 or 0.5.
+        :param scale: size of the result over the patch grid: 4, 2, 1 or 0.5 (rounded up).
         """
         super().__init__()
         if readout not in READOUTS:
@@ -173,8 +174,9 @@ class Decoder(nn.Module):
         """
         Fuse the taps.
 
-        :return: the four fused maps (B, F, ...), coarse to fine; the last stands at stride 2 and
-            feeds the head, the one before it (stride 4) the auxiliary head of training.
+        :return: the four fused maps (B, F, ...), coarse to fine; the last has 8 times the rows and
+            columns of the patch grid (stride 2 with patches of 16) and feeds the head, the one
+            before it half of that and feeds the auxiliary head of training.
         """
         maps = [
             lateral(reassemble(tap))

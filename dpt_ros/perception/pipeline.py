@@ -20,7 +20,7 @@ from dpt_ros.perception.points import pack_points
 from dpt_ros.perception.preprocess import network_size, prepare
 from dpt_ros.perception.runtime import Runtime
 from dpt_ros.perception.scale import check_mode, metres
-from dpt_ros.zoo.checkpoints import Resize
+from dpt_ros.zoo.checkpoints import Resize, Restore
 from dpt_ros.zoo.labels import Labels, load_labels
 from dpt_ros.zoo.store import Trained
 import numpy as np
@@ -200,21 +200,18 @@ class Perception:
                 maps['sky'] = torch.isin(labels, torch.tensor(self._sky, device=self.device))
                 unsure = maps['confidence'] < options.segmentation_min_confidence
                 maps['labels'] = labels.masked_fill_(unsure, self._unlabelled)
-        if 'depth' in tasks and self._depth is not None and self._depth.checkpoint.depth:
+        entry = self._depth.checkpoint if self._depth is not None else None
+        if 'depth' in tasks and entry is not None and entry.depth is not None:
             with _stage(seconds, 'metres'):
                 if 'inverse_depth' in wanted:
-                    maps['inverse_depth'] = _resize(raw['depth'].float(), size)
+                    maps['inverse_depth'] = _resize(raw['depth'].float(), size, entry.restore)
                 if in_metres:
                     depth = metres(
-                        raw['depth'],
-                        self._depth.checkpoint.depth,
-                        options.scale_factor,
-                        options.scale_offset,
+                        raw['depth'], entry.depth, options.scale_factor, options.scale_offset
                     )
                     sky = maps.get('sky')
-                    maps['depth'] = clean(
-                        _resize(depth, size), sky, options.depth_min, options.depth_max
-                    )
+                    depth = _resize(depth, size, entry.restore)
+                    maps['depth'] = clean(depth, sky, options.depth_min, options.depth_max)
         return maps
 
     def _tasks(self, wanted: set[str], options: Options) -> tuple[set[str], bool]:
@@ -310,11 +307,12 @@ def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = seconds.get(name, 0.0) + perf_counter() - start
 
 
-def _resize(depth: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resample (B, h, w) to (B, H, W) by the authors' bicubic."""
+def _resize(depth: Tensor, size: tuple[int, int], restore: Restore) -> Tensor:
+    """Resample (B, h, w) to (B, H, W) as the authors of the weights do."""
     if depth.shape[1:] == size:
         return depth
-    return F.interpolate(depth[:, None], size=size, mode='bicubic', align_corners=False)[:, 0]
+    mode, align_corners = restore.mode, restore.align_corners
+    return F.interpolate(depth[:, None], size, mode=mode, align_corners=align_corners)[:, 0]
 
 
 def _shrink(pixels: Tensor, height: int, width: int) -> Tensor:

@@ -3,16 +3,40 @@ Published state dicts -> ours: tables of (pattern, replacement), and what reads 
 
 A pattern matches a whole key. A replacement is what `re.sub` takes: text, or a function of the
 match where an index shifts. None drops the tensor: it takes no part in inference. `TASK` stands
-for the task that the file was trained for.
+for the task that the file was trained for. A name that ends in `#0`, `#1`, ... is that part of a
+tensor of ours which the file holds in pieces; they are joined along the first axis.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 import re
 
+import torch
 from torch import Tensor
 
 Replacement = str | Callable[[re.Match], str] | None
 Table = Sequence[tuple[str, Replacement]]
+
+_UNITS = {'1': 'skip', '2': 'refine'}
+_PARTS = {'conv': 'conv', 'convolution': 'conv', 'bn': 'norm', 'batch_norm': 'norm'}
+_PLACES = {'query': 0, 'key': 1, 'value': 2}
+
+# The decoder of isl-org/DPT; Depth Anything has it below `depth_head.`.
+SCRATCH: Table = (
+    (
+        r'(?:depth_head\.)?scratch\.layer(.)_rn\.(.*)',
+        lambda m: f'TASK.decoder.lateral.{int(m[1]) - 1}.{m[2]}',
+    ),
+    # The coarsest fusion has no skip.
+    (r'(?:depth_head\.)?scratch\.refinenet4\.resConfUnit1\..*', None),
+    (
+        r'(?:depth_head\.)?scratch\.refinenet(.)\.resConfUnit(.)\.(conv|bn)(.*)',
+        lambda m: f'TASK.decoder.fusion.{int(m[1]) - 1}.{_UNITS[m[2]]}.{_PARTS[m[3]]}{m[4]}',
+    ),
+    (
+        r'(?:depth_head\.)?scratch\.refinenet(.)\.out_conv\.(.*)',
+        lambda m: f'TASK.decoder.fusion.{int(m[1]) - 1}.project.{m[2]}',
+    ),
+)
 
 # isl-org/DPT and, for the same networks, MiDaS v3.
 OFFICIAL: Table = (
@@ -32,28 +56,7 @@ OFFICIAL: Table = (
         r'pretrained\.act_postprocess(.)\.4\.(.*)',
         lambda m: f'TASK.decoder.reassemble.{int(m[1]) - 1}.resample.{m[2]}',
     ),
-    (r'scratch\.layer(.)_rn\.(.*)', lambda m: f'TASK.decoder.lateral.{int(m[1]) - 1}.{m[2]}'),
-    (r'scratch\.refinenet4\.resConfUnit1\..*', None),  # the coarsest fusion has no skip
-    (
-        r'scratch\.refinenet(.)\.resConfUnit1\.(conv.*)',
-        lambda m: f'TASK.decoder.fusion.{int(m[1]) - 1}.skip.{m[2]}',
-    ),
-    (
-        r'scratch\.refinenet(.)\.resConfUnit1\.bn(.*)',
-        lambda m: f'TASK.decoder.fusion.{int(m[1]) - 1}.skip.norm{m[2]}',
-    ),
-    (
-        r'scratch\.refinenet(.)\.resConfUnit2\.(conv.*)',
-        lambda m: f'TASK.decoder.fusion.{int(m[1]) - 1}.refine.{m[2]}',
-    ),
-    (
-        r'scratch\.refinenet(.)\.resConfUnit2\.bn(.*)',
-        lambda m: f'TASK.decoder.fusion.{int(m[1]) - 1}.refine.norm{m[2]}',
-    ),
-    (
-        r'scratch\.refinenet(.)\.out_conv\.(.*)',
-        lambda m: f'TASK.decoder.fusion.{int(m[1]) - 1}.project.{m[2]}',
-    ),
+    *SCRATCH,
     (r'auxlayer\..*', None),  # training only
 )
 OFFICIAL_DEPTH: Table = (
@@ -63,6 +66,112 @@ OFFICIAL_DEPTH: Table = (
     (r'scratch\.output_conv\.4\.(.*)', r'TASK.head.out.\1'),
 )
 OFFICIAL_SEGMENTATION: Table = (*OFFICIAL, (r'scratch\.output_conv\.(.*)', r'TASK.head.scores.\1'))
+
+# Depth Anything V1 and V2, the .pth files of the authors.
+OFFICIAL_DEPTH_ANYTHING: Table = (
+    (r'pretrained\.(cls_token|pos_embed|blocks\..*|norm\..*)', r'backbone.\1'),
+    (r'pretrained\.patch_embed\.proj\.(.*)', r'backbone.patch_embed.\1'),
+    (r'pretrained\.mask_token', None),  # of DINOv2's training
+    (r'depth_head\.projects\.(.*)\.(.*)', r'TASK.decoder.reassemble.\1.project.\2'),
+    (r'depth_head\.resize_layers\.(.*)\.(.*)', r'TASK.decoder.reassemble.\1.resample.\2'),
+    *SCRATCH,
+    (r'depth_head\.scratch\.output_conv1\.(.*)', r'TASK.head.narrow.\1'),
+    (r'depth_head\.scratch\.output_conv2\.0\.(.*)', r'TASK.head.hidden.\1'),
+    (r'depth_head\.scratch\.output_conv2\.2\.(.*)', r'TASK.head.out.\1'),
+)
+
+# Files of Hugging Face, by the names they have on disk; transformers 5 renames some in memory.
+NECK: Table = (
+    (
+        r'neck\.reassemble_stage\.readout_projects\.(.)\.0\.(.*)',
+        r'TASK.decoder.reassemble.\1.read.project.\2',
+    ),
+    (
+        r'neck\.reassemble_stage\.layers\.(.)\.projection\.(.*)',
+        r'TASK.decoder.reassemble.\1.project.\2',
+    ),
+    (
+        r'neck\.reassemble_stage\.layers\.(.)\.resize\.(.*)',
+        r'TASK.decoder.reassemble.\1.resample.\2',
+    ),
+    (r'neck\.convs\.(.*)', r'TASK.decoder.lateral.\1'),
+    (r'neck\.fusion_stage\.layers\.0\.residual_layer1\..*', None),  # coarse to fine there
+    (
+        r'neck\.fusion_stage\.layers\.(.)\.residual_layer(.)\.(convolution|batch_norm)(.*)',
+        lambda m: f'TASK.decoder.fusion.{3 - int(m[1])}.{_UNITS[m[2]]}.{_PARTS[m[3]]}{m[4]}',
+    ),
+    (
+        r'neck\.fusion_stage\.layers\.(.)\.projection\.(.*)',
+        lambda m: f'TASK.decoder.fusion.{3 - int(m[1])}.project.{m[2]}',
+    ),
+)
+
+# Intel/dpt-large, dpt-hybrid-midas, dpt-large-ade.
+HUGGINGFACE: Table = (
+    (r'dpt\.embeddings\.cls_token', 'backbone.cls_token'),
+    (r'dpt\.embeddings\.position_embeddings', 'backbone.pos_embed'),
+    (r'dpt\.embeddings\.(?:patch_embeddings\.)?projection\.(.*)', r'backbone.patch_embed.\1'),
+    (r'dpt\.embeddings\.backbone\.bit\.embedder\.convolution\.(.*)', r'backbone.stem.conv.\1'),
+    (r'dpt\.embeddings\.backbone\.bit\.embedder\.norm\.(.*)', r'backbone.stem.norm.\1'),
+    (
+        r'dpt\.embeddings\.backbone\.bit\.encoder\.stages\.(.)\.layers\.(.*)',
+        r'backbone.stages.\1.blocks.\2',
+    ),
+    (
+        r'dpt\.encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(.*)',
+        lambda m: f'backbone.blocks.{m[1]}.attn.qkv.{m[3]}#{_PLACES[m[2]]}',
+    ),
+    (
+        r'dpt\.encoder\.layer\.(\d+)\.attention\.output\.dense\.(.*)',
+        r'backbone.blocks.\1.attn.proj.\2',
+    ),
+    (r'dpt\.encoder\.layer\.(\d+)\.layernorm_before\.(.*)', r'backbone.blocks.\1.norm1.\2'),
+    (r'dpt\.encoder\.layer\.(\d+)\.layernorm_after\.(.*)', r'backbone.blocks.\1.norm2.\2'),
+    (r'dpt\.encoder\.layer\.(\d+)\.intermediate\.dense\.(.*)', r'backbone.blocks.\1.mlp.fc1.\2'),
+    (r'dpt\.encoder\.layer\.(\d+)\.output\.dense\.(.*)', r'backbone.blocks.\1.mlp.fc2.\2'),
+    (r'dpt\.layernorm\..*', None),  # past the last tap
+    *NECK,
+    (r'auxiliary_head\..*', None),  # training only
+)
+HUGGINGFACE_DEPTH: Table = (
+    *HUGGINGFACE,
+    (r'head\.head\.0\.(.*)', r'TASK.head.narrow.\1'),
+    (r'head\.head\.2\.(.*)', r'TASK.head.hidden.\1'),
+    (r'head\.head\.4\.(.*)', r'TASK.head.out.\1'),
+)
+HUGGINGFACE_SEGMENTATION: Table = (*HUGGINGFACE, (r'head\.head\.(.*)', r'TASK.head.scores.\1'))
+
+# LiheYoung/depth-anything-*-hf, depth-anything/Depth-Anything-V2-*-hf.
+HUGGINGFACE_DEPTH_ANYTHING: Table = (
+    (r'backbone\.embeddings\.cls_token', 'backbone.cls_token'),
+    (r'backbone\.embeddings\.position_embeddings', 'backbone.pos_embed'),
+    (r'backbone\.embeddings\.patch_embeddings\.projection\.(.*)', r'backbone.patch_embed.\1'),
+    (r'backbone\.embeddings\.mask_token', None),  # of DINOv2's training
+    (
+        r'backbone\.encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(.*)',
+        lambda m: f'backbone.blocks.{m[1]}.attn.qkv.{m[3]}#{_PLACES[m[2]]}',
+    ),
+    (
+        r'backbone\.encoder\.layer\.(\d+)\.attention\.output\.dense\.(.*)',
+        r'backbone.blocks.\1.attn.proj.\2',
+    ),
+    (
+        r'backbone\.encoder\.layer\.(\d+)\.layer_scale(.)\.lambda1',
+        r'backbone.blocks.\1.ls\2.gamma',
+    ),
+    (r'backbone\.encoder\.layer\.(\d+)\.((?:norm|mlp).*)', r'backbone.blocks.\1.\2'),
+    (r'backbone\.layernorm\.(.*)', r'backbone.norm.\1'),
+    *NECK,
+    (r'head\.conv1\.(.*)', r'TASK.head.narrow.\1'),
+    (r'head\.conv2\.(.*)', r'TASK.head.hidden.\1'),
+    (r'head\.conv3\.(.*)', r'TASK.head.out.\1'),
+)
+
+# What a checkpoint may be given in. Names of the authors and of Hugging Face never meet, so one
+# table knows both, and the names in a file tell whose it is.
+DPT_DEPTH: Table = (*OFFICIAL_DEPTH, *HUGGINGFACE_DEPTH)
+DPT_SEGMENTATION: Table = (*OFFICIAL_SEGMENTATION, *HUGGINGFACE_SEGMENTATION)
+DEPTH_ANYTHING: Table = (*OFFICIAL_DEPTH_ANYTHING, *HUGGINGFACE_DEPTH_ANYTHING)
 
 # Ours, as `DPT.state_dict` names it.
 OWN: Table = ((r'(.*)', r'\1'),)
@@ -75,7 +184,8 @@ def rename(state: Mapping[str, Tensor], table: Table, task: str) -> dict[str, Te
     :param state: tensors by their published names.
     :param table: one of this module's.
     :param task: 'depth' or 'segmentation', the task of the file.
-    :return: the same tensors by our names, without those that inference has no use for.
+    :return: the same tensors by our names, pieces joined, without those that inference has no use
+        for.
     :raises ValueError: for a name that no row of the table, or more than one name of ours, knows.
     """
     renamed: dict[str, Tensor] = {}
@@ -85,7 +195,17 @@ def rename(state: Mapping[str, Tensor], table: Table, task: str) -> dict[str, Te
             raise ValueError(f"two tensors of the file would become '{ours}', one is '{key}'")
         if ours is not None:
             renamed[ours] = tensor
-    return renamed
+    return _join(renamed)
+
+
+def _join(renamed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Join the pieces of each tensor, `name#0`, `name#1`, ..., and leave the whole ones alone."""
+    pieces: dict[str, list[Tensor]] = {}
+    for ours in sorted(renamed):
+        pieces.setdefault(ours.partition('#')[0], []).append(renamed[ours])
+    return {
+        name: found[0] if len(found) == 1 else torch.cat(found) for name, found in pieces.items()
+    }
 
 
 def rename_key(key: str, table: Table, task: str) -> str | None:

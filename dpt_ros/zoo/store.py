@@ -68,7 +68,7 @@ def build(entry: Checkpoint) -> DPT:
     elif shape.stem is not None:
         backbone = Stemmed(vit, shape.blocks, shape.stem)
     else:
-        backbone = ViT(vit, shape.blocks)
+        backbone = ViT(vit, shape.blocks, positions=shape.positions, normalize=shape.normalize)
     heads: list[DepthHead | SegmentationHead] = []
     if entry.depth is not None:
         heads.append(DepthHead(shape.width, bounded=isinstance(entry.depth, BoundedDepth)))
@@ -82,6 +82,7 @@ def build(entry: Checkpoint) -> DPT:
                 shape.widths,
                 shape.width,
                 patch=backbone.patch,
+                readout=shape.readout,
                 batch_norm=isinstance(head, SegmentationHead),
             ),
             head,
@@ -95,8 +96,9 @@ def load(name: str, folder: str = '') -> Trained:
     """
     Build the network called `name` and give it its weights.
 
-    :param folder: see `weights_folder`; or a file, which may be the user's own. Its checksum is
-        compared only where it has the name of the published one.
+    :param folder: see `weights_folder`; or a file in any layout of `Checkpoint.keys`, the user's
+        own or Hugging Face's `model.safetensors`. Its checksum is compared only where it has the
+        name of the published one.
     :return: the network, frozen, in float32 on the CPU.
     :raises ValueError: for a name that is not known or a file that is not that network's.
     :raises OSError: for a file that is missing or cannot be read.

@@ -2,6 +2,7 @@
 
 from dpt_ros.model.backbone import (
     Hybrid,
+    POSITIONS,
     resize_position_embedding,
     STANDARDIZATIONS,
     StandardizedConv2d,
@@ -39,6 +40,22 @@ def convolution(kernel, stride):
 def test_position_embedding_is_untouched_on_its_own_grid():
     embedding = torch.randn(1, 1 + 24 * 24, 8)
     assert torch.equal(resize_position_embedding(embedding, (24, 24)), embedding)
+
+
+@pytest.mark.parametrize('rule', POSITIONS)
+def test_every_rule_leaves_position_embedding_on_its_own_grid(rule):
+    embedding = torch.randn(1, 1 + 37 * 37, 8)
+    resized = resize_position_embedding(embedding, (37, 37), rule=rule)
+    torch.testing.assert_close(resized, embedding)
+
+
+def test_rules_of_position_embedding_differ():
+    embedding = torch.randn(1, 1 + 37 * 37, 8)
+    first, second, third = (
+        resize_position_embedding(embedding, (20, 45), rule=rule) for rule in POSITIONS
+    )
+    for one, other in ((first, second), (second, third), (third, first)):
+        assert (one - other).abs().max() > 0.05
 
 
 @pytest.mark.parametrize('prefix', [1, 5])
@@ -81,6 +98,26 @@ def test_taps_are_what_timm_calls_intermediate_features():
     for tap, (features, prefix) in zip(taps, expected, strict=True):
         torch.testing.assert_close(tap.features, features)
         torch.testing.assert_close(tap.readout, prefix[:, 0])
+
+
+def test_taps_can_be_normalized_as_timm_does():
+    vit = timm.create_model('vit_tiny_patch16_224', depth=4).eval()
+    nn.init.normal_(vit.norm.weight)
+    nn.init.normal_(vit.norm.bias)
+    image = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        taps = ViT(vit, (0, 1, 2, 3), normalize=True)(image)
+        expected = vit.forward_intermediates(
+            image, norm=True, return_prefix_tokens=True, intermediates_only=True
+        )
+    for tap, (features, prefix) in zip(taps, expected, strict=True):
+        torch.testing.assert_close(tap.features, features)
+        torch.testing.assert_close(tap.readout, prefix[:, 0])
+
+
+def test_taps_that_are_not_normalized_have_no_norm():
+    backbone = ViT(timm.create_model('vit_tiny_patch16_224', depth=4), (0, 1, 2, 3))
+    assert not [key for key in backbone.state_dict() if key.startswith('norm.')]
 
 
 def test_blocks_behind_the_last_tap_are_dropped():

@@ -9,12 +9,13 @@ import cv2
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.pipeline import Frame, Options, Perception, PRODUCTS, Result
 from dpt_ros.perception.preprocess import prepare
-from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, RelativeDepth
+from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, RelativeDepth, Restore
 from dpt_ros.zoo.labels import load_labels
 from dpt_ros.zoo.store import load, Trained
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 WIDTH, HEIGHT = 80, 60
 CAMERA = Camera(WIDTH, HEIGHT, 70.0, 72.0, 41.0, 28.0)
@@ -431,6 +432,18 @@ def test_fixed_scale_turns_inverse_depth_into_metres():
     result = run({'depth', 'inverse_depth'}, relative, square, scale_factor=0.2, scale_offset=0.05)
     inverse = result.products['inverse_depth']
     np.testing.assert_allclose(result.products['depth'], 1 / (0.2 * inverse + 0.05), rtol=1e-5)
+
+
+@pytest.mark.parametrize('restore', [Restore(), Restore('bilinear', align_corners=True)])
+def test_depth_is_brought_to_the_image_as_the_authors_do(restore: Restore):
+    weights = trained(depth=RelativeDepth(), restore=restore)
+    entry = weights.checkpoint
+    image = prepare(torch.from_numpy(picture())[None], (96, 64), entry.mean, entry.std)
+    raw = weights.network(image)['depth'][:, None]
+    mode, corners = restore.mode, restore.align_corners
+    wanted = F.interpolate(raw, (HEIGHT, WIDTH), mode=mode, align_corners=corners)[0, 0]
+    got = product('inverse_depth', perceive(weights, None, scale_mode='none'))
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
 def test_the_shorter_side_of_the_network_is_as_asked_for():

@@ -14,6 +14,7 @@ from dpt_ros.zoo.checkpoints import (
 )
 import pytest
 
+DEPTH_ANYTHING = [name for name in CHECKPOINTS if name.startswith('depth_anything')]
 OFFICIAL = {name: entry for name, entry in CHECKPOINTS.items() if 'intel-isl' in (entry.url or '')}
 
 
@@ -107,3 +108,50 @@ def test_an_unknown_rule_of_resizing_is_refused_with_those_there_are():
 def test_blocks_out_of_order_are_refused(blocks):
     with pytest.raises(ValueError, match=f'increasing indices, got {re.escape(str(blocks))}'):
         Architecture('vit_tiny_patch16_224', blocks, (8, 8, 8, 8))
+
+
+@pytest.mark.parametrize('choice', ['readout', 'positions'])
+def test_an_unknown_choice_is_refused_with_those_there_are(choice):
+    with pytest.raises(ValueError, match=f"{choice} must be one of .*, got 'timm'"):
+        Architecture('vit_tiny_patch16_224', (2, 5, 8, 11), (8, 8, 8, 8), **{choice: 'timm'})
+
+
+def test_depth_anything_is_complete():
+    sizes = ('small', 'base', 'large')
+    families = ('v1', 'v2', 'v2_indoor', 'v2_outdoor')
+    wanted = [f'depth_anything_{family}_{size}' for family in families for size in sizes]
+    assert wanted == DEPTH_ANYTHING
+
+
+@pytest.mark.parametrize('name', DEPTH_ANYTHING)
+def test_depth_anything_is_fed_and_read_as_published(name):
+    entry = CHECKPOINTS[name]
+    assert entry.mean == (0.485, 0.456, 0.406)  # of ImageNet
+    assert entry.std == (0.229, 0.224, 0.225)
+    assert entry.resize == Resize(518, 518, 14, 'lower_bound')
+    assert (entry.restore.mode, entry.restore.align_corners) == ('bilinear', True)
+    assert len(entry.sha256) == 64
+    farthest = {'indoor': BoundedDepth(20.0), 'outdoor': BoundedDepth(80.0)}
+    assert entry.depth == farthest.get(name.split('_')[3], RelativeDepth())
+
+
+@pytest.mark.parametrize('name', DEPTH_ANYTHING)
+def test_the_file_of_depth_anything_is_of_the_size_its_name_says(name):
+    entry = CHECKPOINTS[name]
+    size = name.split('_')[-1]
+    assert f'_vit{size[0]}' in entry.file
+    assert f'vit_{size}_' in entry.architecture.backbone
+    assert size.capitalize() in entry.url or '_v1_' in name
+
+
+def test_checkpoints_are_for_commercial_use_unless_their_license_says_otherwise():
+    restricted = [name for name, entry in CHECKPOINTS.items() if entry.non_commercial]
+    families = ('v2', 'v2_indoor', 'v2_outdoor')
+    sizes = ('base', 'large')
+    assert restricted == [f'depth_anything_{f}_{s}' for f in families for s in sizes]
+    assert {CHECKPOINTS[name].spdx for name in restricted} == {'CC-BY-NC-4.0'}
+
+
+def test_sums_are_not_copied_from_one_row_to_another():
+    sums = [entry.sha256 for entry in CHECKPOINTS.values() if entry.sha256]
+    assert len(set(sums)) == len(sums)

@@ -5,12 +5,41 @@ import csv
 from pathlib import Path
 import re
 
-from dpt_reference import LAYOUTS, parameters, shapes
+from dpt_reference import (
+    for_transformers,
+    forward,
+    LAYOUTS,
+    parameters,
+    random_image,
+    random_weights,
+    shapes,
+)
 from dpt_ros.zoo import store
-from dpt_ros.zoo.checkpoints import BASE, Checkpoint, HYBRID, LARGE, RelativeDepth, Resize
-from dpt_ros.zoo.keys import OFFICIAL_DEPTH, OFFICIAL_SEGMENTATION, rename, rename_key
+from dpt_ros.zoo.checkpoints import (
+    Architecture,
+    BASE,
+    Checkpoint,
+    CHECKPOINTS,
+    HYBRID,
+    LARGE,
+    RelativeDepth,
+    Resize,
+)
+from dpt_ros.zoo.keys import (
+    DPT_DEPTH,
+    DPT_SEGMENTATION,
+    HUGGINGFACE_DEPTH,
+    HUGGINGFACE_SEGMENTATION,
+    OFFICIAL_DEPTH,
+    OFFICIAL_SEGMENTATION,
+    rename,
+    rename_key,
+)
 import pytest
+from safetensors.torch import save_file
 import torch
+from torch.nn import functional as F
+from transformers import DPTConfig, DPTForDepthEstimation, DPTForSemanticSegmentation
 
 DEPTH = {'depth': RelativeDepth(), 'keys': OFFICIAL_DEPTH}
 SEGMENTATION = {'labels': 'ade20k_150', 'keys': OFFICIAL_SEGMENTATION}
@@ -33,6 +62,10 @@ UNUSED = {
     r'auxlayer\..*': 'training only',
 }
 FACTS = Path(__file__).parents[3] / 'shared' / 'model_facts' / 'maps'
+
+
+HUGGINGFACE = {'depth': HUGGINGFACE_DEPTH, 'segmentation': HUGGINGFACE_SEGMENTATION}
+EITHER = {'depth': DPT_DEPTH, 'segmentation': DPT_SEGMENTATION}
 
 
 def build(architecture, facts):
@@ -133,3 +166,113 @@ def test_tensors_are_passed_on_and_not_copied():
     tensor = torch.zeros(3)
     renamed = rename({'pretrained.model.cls_token': tensor}, OFFICIAL_DEPTH, 'depth')
     assert renamed['backbone.cls_token'] is tensor
+
+
+def names_at_hugging_face(layout, task):
+    """Return the name, or three for query, key and value, of each tensor of the authors' file."""
+    return {
+        key: list(for_transformers({key: torch.empty(s, device='meta')}, layout))
+        for key, s in shapes(layout, task).items()
+    }
+
+
+@pytest.mark.skipif(not FACTS.is_dir(), reason='lists of the official code are not beside us')
+@pytest.mark.parametrize(('name', 'task', '_', '__', '___', '____', '_____'), PUBLISHED)
+def test_names_at_hugging_face_are_those_listed(name, task, _, __, ___, ____, _____):
+    file = FACTS / f'dpt_{name}_{"depth" if task == "depth" else "ade"}.tsv'
+    with file.open(encoding='utf-8') as lines:
+        rows = {row['official']: row['HF_key'] for row in csv.DictReader(lines, delimiter='\t')}
+    for key, names in names_at_hugging_face(LAYOUTS[name], task).items():
+        if len(names) == 1:
+            assert names == [rows[key]]
+
+
+@pytest.mark.parametrize(('name', 'task', '_', '__', '___', '____', '_____'), PUBLISHED)
+def test_both_layouts_agree_on_our_name_of_every_tensor(name, task, _, __, ___, ____, _____):
+    for key, names in names_at_hugging_face(LAYOUTS[name], task).items():
+        ours = rename_key(key, EITHER[task], task)
+        found = [rename_key(other, EITHER[task], task) for other in names]
+        wanted = [f'{ours}#{n}' for n in range(3)] if len(names) == 3 else [ours] * len(names)
+        assert found == wanted
+
+
+@pytest.mark.parametrize(('name', 'task', 'entry', 'facts', '_', '__', '___'), PUBLISHED)
+def test_every_tensor_of_a_file_of_hugging_face_has_its_place(
+    name, task, entry, facts, _, __, ___
+):
+    published = {
+        key: torch.empty(s, device='meta') for key, s in shapes(LAYOUTS[name], task).items()
+    }
+    renamed = rename(for_transformers(published, LAYOUTS[name]), HUGGINGFACE[task], task)
+    ours = build(entry, facts).state_dict()
+    assert {key: t.shape for key, t in renamed.items()} == {k: t.shape for k, t in ours.items()}
+
+
+@pytest.mark.parametrize('suffix', ['safetensors', 'bin'])
+@pytest.mark.parametrize('task', ['depth', 'segmentation'])
+def test_a_file_of_hugging_face_becomes_the_network_of_the_authors(
+    tmp_path, monkeypatch, task, suffix
+):
+    layout = LAYOUTS['tiny']
+    state = random_weights(shapes(layout, task))
+    file = tmp_path / f'model.{suffix}'
+    tensors = {key: t.contiguous() for key, t in for_transformers(state, layout).items()}
+    if suffix == 'bin':
+        torch.save(tensors, file)
+    else:
+        save_file(tensors, file, metadata={'format': 'pt'})
+    facts = {'depth': {'depth': RelativeDepth()}, 'segmentation': {'labels': 'ade20k_150'}}[task]
+    architecture = Architecture(layout.timm, layout.taps, layout.widths, width=layout.features)
+    entry = Checkpoint(
+        architecture, Resize(224, 224), keys=EITHER[task], file='of the authors', **facts
+    )
+    monkeypatch.setitem(CHECKPOINTS, 'small', entry)
+    network, image = store.load('small', str(file)).network, random_image(160, 160)
+    ours = network(image)[task]
+    wanted = forward(state, image, layout)
+    if task == 'segmentation':
+        ours = F.interpolate(ours, scale_factor=2, mode='bilinear', align_corners=True)
+    assert (ours - wanted).abs().max() < 1e-4 * wanted.std()
+    if suffix == 'safetensors':  # and transformers makes the same of that very file
+        theirs = read_by_transformers(tmp_path, layout, task)(image)
+        other = theirs.predicted_depth if task == 'depth' else theirs.logits
+        assert (ours - other).abs().max() < 1e-4 * wanted.std()
+
+
+def read_by_transformers(folder, layout, task):
+    """Load `model.safetensors` of a folder strictly."""
+    DPTConfig(
+        hidden_size=layout.width,
+        num_hidden_layers=layout.depth,
+        num_attention_heads=layout.heads,
+        intermediate_size=4 * layout.width,
+        image_size=224,
+        layer_norm_eps=1e-6,
+        backbone_out_indices=list(layout.taps),
+        neck_hidden_sizes=list(layout.widths),
+        fusion_hidden_size=layout.features,
+        use_batch_norm_in_fusion_residual=task == 'segmentation',
+        num_labels=150,
+    ).save_pretrained(folder)
+    kinds = {'depth': DPTForDepthEstimation, 'segmentation': DPTForSemanticSegmentation}
+    network, how = kinds[task].from_pretrained(folder, output_loading_info=True)
+    assert not any(how[kind] for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys'))
+    return network.eval()
+
+
+def test_pieces_are_joined_in_their_order_wherever_they_stand():
+    table = ((r'([abc])', lambda m: f'joined#{"abc".index(m[1])}'), (r'(d)', r'\1'))
+    state = {key: torch.full((2,), float(n)) for n, key in enumerate('cdab')}
+    renamed = rename(state, table, 'depth')
+    assert renamed.keys() == {'joined', 'd'}
+    assert renamed['joined'].tolist() == [2, 2, 3, 3, 0, 0]
+    assert renamed['d'] is state['d']
+
+
+def test_a_file_that_mixes_two_layouts_is_refused():
+    state = {
+        'pretrained.model.cls_token': torch.zeros(1, 1, 4),
+        'dpt.embeddings.cls_token': torch.zeros(1, 1, 4),
+    }
+    with pytest.raises(ValueError, match=r"would become 'backbone\.cls_token'"):
+        rename(state, DPT_DEPTH, 'depth')
