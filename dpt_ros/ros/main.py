@@ -56,6 +56,9 @@ def run(start: Callable[[], Any], stop: Callable[[Any], Any] | None = None) -> N
                 _serve(executor, node)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
+        except Exception:
+            if rclpy.ok():  # else the end came while the node was being made
+                raise
         finally:
             for ending in ENDINGS:  # once is enough; a second one must not break the first
                 signal.signal(ending, signal.SIG_IGN)
