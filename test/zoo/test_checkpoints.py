@@ -145,10 +145,10 @@ def test_the_file_of_depth_anything_is_of_the_size_its_name_says(name):
 
 
 def test_checkpoints_are_for_commercial_use_unless_their_license_says_otherwise():
-    restricted = [name for name, entry in CHECKPOINTS.items() if entry.non_commercial]
+    restricted = {name for name, entry in CHECKPOINTS.items() if entry.non_commercial}
     families = ('v2', 'v2_indoor', 'v2_outdoor')
     sizes = ('base', 'large')
-    assert restricted == [f'depth_anything_{f}_{s}' for f in families for s in sizes]
+    assert restricted == {f'depth_anything_{f}_{s}' for f in families for s in sizes}
     assert {CHECKPOINTS[name].spdx for name in restricted} == {'CC-BY-NC-4.0'}
 
 
