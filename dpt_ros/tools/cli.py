@@ -9,11 +9,33 @@ import sys
 
 from tqdm import tqdm
 
+Commands = argparse._SubParsersAction  # it has no public name
+
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog='dpt', description=__doc__)
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
+    _add_demo(commands)
+    _add_models(commands)
+    _add_fetch(commands)
+    _add_predict(commands)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; what the user can mend is one line and exit code 2."""
+    arguments = parse(argv)
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f'dpt: {error}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _add_demo(commands: Commands) -> None:
     demo = commands.add_parser(
         'demo',
         help='run camera, node and outputs on a real ROS graph and show the result',
@@ -41,6 +63,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--output', type=Path, default=Path('demo'), help='folder to write to (%(default)s)'
     )
     demo.set_defaults(run=_demo)
+
+
+def _add_models(commands: Commands) -> None:
     models = commands.add_parser(
         'models',
         help='list the networks: tasks, size, work, license, and whether the weights are here',
@@ -50,6 +75,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_weights_dir(models)
     models.add_argument('--json', action='store_true', help='print JSON instead of a table')
     models.set_defaults(run=_models)
+
+
+def _add_fetch(commands: Commands) -> None:
     fetch = commands.add_parser(
         'fetch',
         help='download the published weights of networks',
@@ -59,6 +87,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     fetch.add_argument('names', nargs='+', metavar='NAME', help='networks, see `dpt models`')
     _add_weights_dir(fetch)
     fetch.set_defaults(run=_fetch)
+
+
+def _add_predict(commands: Commands) -> None:
     predict = commands.add_parser(
         'predict',
         help='write depth, labels, overlay and cloud of images and videos to files',
@@ -100,7 +131,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--json', action='store_true', help='print what was written as JSON instead of a summary'
     )
     predict.set_defaults(run=_predict)
-    return parser.parse_args(argv)
 
 
 def _add_weights_dir(command: argparse.ArgumentParser) -> None:
@@ -110,18 +140,6 @@ def _add_weights_dir(command: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='folder of the weights ($DPT_ROS_WEIGHTS, else ~/.cache/dpt_ros)',
     )
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; what the user can mend is one line and exit code 2."""
-    arguments = parse(argv)
-    try:
-        arguments.run(arguments)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f'dpt: {error}', file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
