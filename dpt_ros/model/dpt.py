@@ -10,7 +10,8 @@ Shapes: B batch, (H, W) the network's input in pixels. Nothing here knows of ROS
 devices; trained weights are the business of `zoo`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import cast
 
 from dpt_ros.model.backbone import StandardizedConv2d, ViT
 from dpt_ros.model.decoder import Decoder
@@ -64,6 +65,16 @@ class DPT(nn.Module):
             for name, task in self.tasks.items()
             if wanted is None or name in wanted
         }
+
+
+def join(networks: Mapping[str, DPT]) -> DPT:
+    """
+    Make one network of several frozen ones whose backbones are the same.
+
+    :param networks: by the task that is wanted of each; they share the first one's backbone.
+    """
+    tasks = [cast(Task, network.tasks[name]) for name, network in networks.items()]
+    return freeze(DPT(next(iter(networks.values())).backbone, tasks))
 
 
 def check_size(width: int, height: int, multiple: int) -> None:

@@ -7,12 +7,13 @@ layout of the messages that carry it. Only products asked for are computed.
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 import math
 from time import perf_counter
 
 import cv2
+from dpt_ros.model.dpt import DPT, join
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.classify import classify
 from dpt_ros.perception.cleanup import clean
@@ -20,7 +21,7 @@ from dpt_ros.perception.points import pack_points
 from dpt_ros.perception.preprocess import network_size, prepare
 from dpt_ros.perception.runtime import Runtime
 from dpt_ros.perception.scale import check_mode, metres
-from dpt_ros.zoo.checkpoints import Resize, Restore
+from dpt_ros.zoo.checkpoints import Checkpoint, Resize, Restore
 from dpt_ros.zoo.labels import Labels, load_labels
 from dpt_ros.zoo.store import Trained
 import numpy as np
@@ -80,6 +81,16 @@ class Result:
     seconds: dict[str, float] = field(default_factory=dict)  # spent in each stage
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """One run of a backbone: how an image is brought to it, and the tasks that come of it."""
+
+    runtime: Runtime
+    entry: Checkpoint  # for its mean and std
+    resize: Resize
+    tasks: frozenset[str]
+
+
 class Perception:
     """The networks of a node on one device, and the way of a frame through them."""
 
@@ -97,12 +108,12 @@ class Perception:
         Put the networks on the device.
 
         :param depth: network for depth, None for none; `segmentation` likewise. One network given
-            as both runs once a frame.
+            as both runs once a frame; so does the backbone of two that have the same, bit for bit,
+            and see the same image.
         :param scale_mode: one of `scale.MODES`.
         :param network_side: shorter side of the networks' input in pixels; 0: as trained.
         """
         self.device = device
-        self._network_side = network_side
         self._depth, self._segmentation = depth, segmentation
         self._metric = depth is not None and scale_mode != 'none'
         given = (('depth', depth), ('segmentation', segmentation))
@@ -113,11 +124,10 @@ class Perception:
                 )
         if depth is not None and depth.checkpoint.depth is not None:
             check_mode(scale_mode, depth.checkpoint.depth, depth.name)
-        self._runtimes = {
-            trained.name: Runtime(trained.network, device, dtype)
-            for _, trained in given
-            if trained is not None
-        }
+        self._passes = [
+            _Pass(Runtime(network, device, dtype), entry, _resize_rule(entry, network_side), tasks)
+            for network, entry, tasks in _networks(depth, segmentation, network_side)
+        ]
         self.labels: Labels | None = None
         self._sky: tuple[int, ...] = ()
         if segmentation is not None and segmentation.checkpoint.labels is not None:
@@ -227,24 +237,17 @@ class Perception:
     def _run(
         self, pixels: Tensor, tasks: Collection[str], seconds: dict[str, float]
     ) -> dict[str, Tensor]:
-        """Run each network that the tasks need once, all of its tasks in one pass."""
+        """Run each backbone that the tasks need once, all of its tasks in one pass."""
         height, width = pixels.shape[1:3]
         raw: dict[str, Tensor] = {}
-        networks: dict[str, tuple[Trained, set[str]]] = {}
-        for task, trained in (('depth', self._depth), ('segmentation', self._segmentation)):
-            if trained is not None and task in tasks:
-                networks.setdefault(trained.name, (trained, set()))[1].add(task)
-        for name, (trained, its_tasks) in networks.items():
+        for one in self._passes:
+            if not (its_tasks := one.tasks & set(tasks)):
+                continue
             with _stage(seconds, 'preprocess'):
-                entry = trained.checkpoint
-                resize = entry.resize
-                if self._network_side:
-                    side = self._network_side
-                    resize = Resize(side, side, resize.multiple, 'lower_bound')
-                size = network_size(width, height, resize)
-                image = prepare(pixels, size, entry.mean, entry.std)
+                size = network_size(width, height, one.resize)
+                image = prepare(pixels, size, one.entry.mean, one.entry.std)
             with _stage(seconds, 'network'):
-                raw |= self._runtimes[name](image, its_tasks)
+                raw |= one.runtime(image, its_tasks)
         return raw
 
     def _finish(
@@ -297,6 +300,37 @@ class Perception:
         """Color depth over the fixed range 0 to `farthest` metres; unknown and sky are black."""
         steps = (depth.nan_to_num(0, 0, 0) * (255 / farthest)).clamp_(0, 255).long()
         return self._turbo[steps].masked_fill_(~depth.isfinite()[..., None], 0)
+
+
+def _networks(
+    depth: Trained | None, segmentation: Trained | None, side: int
+) -> Iterator[tuple[DPT, Checkpoint, frozenset[str]]]:
+    """Yield the networks to run, how each is fed, and its tasks: two if they cannot be one."""
+    if depth is not None and segmentation is not None and _is_shared(depth, segmentation, side):
+        joined = join({'depth': depth.network, 'segmentation': segmentation.network})
+        yield joined, depth.checkpoint, joined.provides
+        return
+    for task, trained in (('depth', depth), ('segmentation', segmentation)):
+        if trained is not None:
+            yield trained.network, trained.checkpoint, frozenset({task})
+
+
+def _is_shared(one: Trained, other: Trained, side: int) -> bool:
+    """Return whether two networks make the same of an image as far as their backbones go."""
+    if one is other:
+        return True
+    a, b = one.checkpoint, other.checkpoint
+    fed = [(_resize_rule(entry, side), entry.mean, entry.std) for entry in (a, b)]
+    built = [replace(e.architecture, widths=(0,) * 4, width=0, readout='ignore') for e in (a, b)]
+    if fed[0] != fed[1] or built[0] != built[1]:  # the decoders may differ
+        return False
+    mine, theirs = one.network.backbone.state_dict(), other.network.backbone.state_dict()
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
+
+
+def _resize_rule(entry: Checkpoint, side: int) -> Resize:
+    """Return how images come to a network whose shorter side may be set, 0: as trained."""
+    return Resize(side, side, entry.resize.multiple, 'lower_bound') if side else entry.resize
 
 
 @contextmanager

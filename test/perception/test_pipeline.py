@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+import copy
 from dataclasses import replace
 from itertools import combinations
 
@@ -9,7 +10,7 @@ import cv2
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.pipeline import Frame, Options, Perception, PRODUCTS, Result
 from dpt_ros.perception.preprocess import prepare
-from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, RelativeDepth, Restore
+from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, RelativeDepth, Resize, Restore
 from dpt_ros.zoo.labels import load_labels
 from dpt_ros.zoo.store import load, Trained
 import numpy as np
@@ -195,9 +196,61 @@ def test_one_network_for_both_tasks_runs_its_backbone_once(passes: Counter):
     assert passes == {'backbone': 1, 'depth': 1, 'segmentation': 1}
 
 
-def test_networks_of_two_names_run_once_each(passes: Counter):
-    run({'depth', 'labels'}, perceive(TINY, replace(TINY, name='another')))
-    assert passes == {'backbone': 2, 'depth': 1, 'segmentation': 1}
+def twin(**changes: object) -> Trained:
+    """Copy dpt_tiny under another name; its labels are another network's."""
+    entry = replace(TINY.checkpoint, **changes)
+    return Trained('twin', entry, copy.deepcopy(TINY.network))
+
+
+def nudged() -> Trained:
+    """Copy dpt_tiny with the last bit of one weight of its backbone changed."""
+    other = twin()
+    bias = other.network.backbone.blocks[0].attn.proj.bias
+    bias[0] = torch.nextafter(bias[0], torch.tensor(torch.inf))
+    return other
+
+
+def test_two_networks_with_one_backbone_run_it_once(passes: Counter):
+    both = run({'depth', 'labels'}, perceive(TINY, twin()))
+    assert passes['backbone'] == 1
+    alone = run({'depth', 'labels'})
+    for name in ('depth', 'labels'):
+        np.testing.assert_array_equal(both.products[name], alone.products[name])
+
+
+@pytest.mark.parametrize(
+    'other',
+    [
+        nudged(),
+        twin(mean=(0.4, 0.5, 0.5)),
+        twin(std=(0.4, 0.5, 0.5)),
+        twin(architecture=replace(TINY.checkpoint.architecture, positions='huggingface')),
+    ],
+    ids=['a bit', 'mean', 'std', 'positions'],
+)
+def test_what_two_backbones_do_not_share_is_run_for_each(other: Trained):
+    own = []
+    hook = other.network.backbone.register_forward_hook(lambda *_: own.append(True))
+    run({'depth', 'labels'}, perceive(TINY, other))
+    hook.remove()
+    assert own
+
+
+def test_one_backbone_at_two_sizes_runs_for_each():
+    other, own = twin(resize=Resize(128, 96)), []
+    other.network.backbone.register_forward_hook(lambda *_: own.append(True))
+    run({'depth', 'labels'}, perceive(TINY, other, network_side=0))
+    assert own == [True]
+    run({'depth', 'labels'}, perceive(TINY, other, network_side=64))
+    assert own == [True]
+
+
+def test_decoders_of_one_backbone_may_differ():
+    wide = replace(TINY.checkpoint.architecture, readout='add')
+    other, own = twin(architecture=wide), []
+    other.network.backbone.register_forward_hook(lambda *_: own.append(True))
+    run({'depth', 'labels'}, perceive(TINY, other))
+    assert not own
 
 
 def test_labels_alone_do_not_run_the_depth_decoder(passes: Counter):
