@@ -14,7 +14,8 @@ from test_architecture import imports, module_name, PACKAGE
 
 ROOT = PACKAGE.parent
 MANIFEST = ElementTree.parse(ROOT / 'package.xml').getroot()
-IMPORTED_AS = {'opencv_python_headless': 'cv2', 'pyyaml': 'yaml'}  # else as the project is named
+# Else as the project is named.
+IMPORTED_AS = {'opencv_python_headless': 'cv2', 'pillow': 'PIL', 'pyyaml': 'yaml'}
 # For comparison only, in `dpt bench`; whoever runs it installs requirements/test.txt.
 OPTIONAL = {'transformers'}
 

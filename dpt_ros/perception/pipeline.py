@@ -361,11 +361,16 @@ def _shrink(pixels: Tensor, height: int, width: int) -> Tensor:
 def _encode_depth(depth: Tensor, options: Options) -> Tensor:
     """Bring depth to its message's encoding: 32FC1 metres, or 16UC1 millimetres with 0 invalid."""
     if options.depth_encoding == '16UC1':
-        millimetres = (depth * 1000).nan_to_num_(0, 0, 0).round_()
-        return millimetres.masked_fill_(millimetres >= 65535, 0).int()
+        return millimetres(depth)
     if math.isnan(options.depth_invalid_value):
         return depth
     return depth.masked_fill(~depth.isfinite(), options.depth_invalid_value)
+
+
+def millimetres(depth: Tensor) -> Tensor:
+    """Convert metres to whole millimetres that fit 16 bits, int32; 0: unknown or too far."""
+    rounded = (depth * 1000).nan_to_num_(0, 0, 0).round_()
+    return rounded.masked_fill_(rounded >= 65535, 0).int()
 
 
 def _to_numpy(values: Tensor) -> np.ndarray:

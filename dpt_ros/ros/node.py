@@ -21,8 +21,9 @@ from dpt_ros.ros.diagnostics import encode_diagnostics, Statistics
 from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Output, OUTPUTS
 from dpt_ros.ros.parameters import Parameters
 from dpt_ros.ros.worker import Worker
+from dpt_ros.zoo.labels import Labels
 from dpt_ros.zoo.store import load
-from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -38,6 +39,7 @@ RELIABILITIES = {
     'reliable': QoSReliabilityPolicy.RELIABLE,
 }
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+CLASS_NAMES = 'segmentation.class_names'  # told by the node while it is configured
 CAMERA = ''  # the prefix of the topics of the one camera
 ROS_PARAMETERS = {'use_sim_time', 'start_type_description_service'}
 SILENCE = 5  # seconds without an image after which the node says so
@@ -194,6 +196,9 @@ class DptNode(LifecycleNode):
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Take changes of live parameters at once; refuse what is not allowed, saying why."""
+        if self.has_parameter(CLASS_NAMES) and any(p.name == CLASS_NAMES for p in changes):
+            reason = f'{CLASS_NAMES} is told by the node: it follows from segmentation.model'
+            return SetParametersResult(successful=False, reason=reason)
         changed = {p.name: p.value for p in changes if p.name in parameters.FIELDS}
         if not changed:
             return SetParametersResult(successful=True)
@@ -241,7 +246,9 @@ class DptNode(LifecycleNode):
             if output.needs <= perception.products
         ]
         publishers = [publisher for _, publisher in self._outputs]
+        told = []
         if perception.labels is not None:
+            told = [self._tell_class_names(perception.labels)]
             try:
                 kind = type(encode_label_info(Header(), perception.labels, 0.0))
             except ImportError:
@@ -262,7 +269,17 @@ class DptNode(LifecycleNode):
             partial(self.destroy_service, service),
             partial(self.destroy_publisher, diagnostics),
             *(partial(self.destroy_lifecycle_publisher, p) for p in publishers),
+            *told,
         ]
+
+    def _tell_class_names(self, labels: Labels) -> Callable[[], Any]:
+        """Declare the names of the classes, for those without vision_msgs; return how to undo."""
+        described = ParameterDescriptor(
+            description='Names of the classes of segmentation.model by number; not to be set.'
+        )
+        names = list(labels.names)
+        self.declare_parameter(CLASS_NAMES, names, described, ignore_override=True)
+        return partial(self.undeclare_parameter, CLASS_NAMES)
 
     def _release(self) -> None:
         """Undo activate and configure, in that order, as far as they were done."""

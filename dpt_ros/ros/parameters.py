@@ -54,7 +54,7 @@ class Parameters:
     segmentation_model: str = parameter(
         'segmentation.model',
         'dpt_tiny',
-        'Network for labels; the same name as depth.model runs once for both; empty for none.',
+        'Network for labels; if depth.model has the same backbone it runs once; empty for none.',
     )
     weights_dir: str = parameter(
         'weights_dir',

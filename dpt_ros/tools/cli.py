@@ -95,7 +95,8 @@ def _add_predict(commands: Commands) -> None:
         help='write depth, labels, overlay and cloud of images and videos to files',
         description='For each image write NAME_depth.npy (float32, metres; NaN: unknown, Inf: '
         'nothing in range) and NAME_depth.png (16 bits, millimetres, 0: neither), or '
-        'NAME_inverse_depth.npy (no unit, larger is nearer) for networks of relative depth; '
+        'NAME_inverse_depth.npy (no unit, larger is nearer) and NAME_inverse_depth.png (16 bits; '
+        'offset + scale * pixel, both in its text) for networks of relative depth; '
         'NAME_labels.png (class ids with a palette) and NAME_overlay.png; and with --camera '
         'NAME.ply (metres; x right, y down, z ahead). Images of a video are numbered.',
     )

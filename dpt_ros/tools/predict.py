@@ -1,21 +1,22 @@
 """`dpt predict`: images through the networks and into files that other programs read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 import io
 from pathlib import Path
-import struct
-import zlib
+from types import MappingProxyType
 
-import cv2
 from dpt_ros.perception.camera import Camera
-from dpt_ros.perception.pipeline import Frame, Perception, Result
+from dpt_ros.perception.pipeline import Frame, millimetres, Perception, Result
 from dpt_ros.perception.runtime import choose_device, choose_precision
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.tools.sources import read_file
 from dpt_ros.zoo.labels import Labels
 from dpt_ros.zoo.store import checkpoint, load
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+import torch
 
 PRODUCTS = frozenset({'depth', 'inverse_depth', 'labels', 'overlay'})
 
@@ -117,28 +118,36 @@ def predict(
 def encode(result: Result, labels: Labels | None) -> Iterator[tuple[str, tuple[str, bytes]]]:
     """Yield what each file holds, the end of its name and its content."""
     products = result.products
-    for kind in ('depth', 'inverse_depth'):
-        if kind in products:
-            yield kind, (f'_{kind}.npy', encode_npy(products[kind]))
     if 'depth' in products:
-        yield 'depth_png', ('_depth.png', encode_png(millimetres(products['depth'])))
+        depth = products['depth']
+        yield 'depth', ('_depth.npy', encode_npy(depth))
+        narrow = millimetres(torch.from_numpy(depth)).numpy().astype(np.uint16)
+        yield 'depth_png', ('_depth.png', encode_png(narrow))
+    if 'inverse_depth' in products:
+        values = products['inverse_depth']
+        yield 'inverse_depth', ('_inverse_depth.npy', encode_npy(values))
+        narrow, notes = spread(values)
+        yield 'inverse_depth_png', ('_inverse_depth.png', encode_png(narrow, notes=notes))
     if 'labels' in products and labels is not None:
         ids = products['labels']
-        small = ids.dtype == np.uint8
-        yield (
-            'labels',
-            ('_labels.png', encode_palette(ids, labels.colors) if small else encode_png(ids)),
-        )
+        palette = labels.colors if ids.dtype == np.uint8 else ()
+        yield 'labels', ('_labels.png', encode_png(ids, palette))
     if 'overlay' in products:
-        yield 'overlay', ('_overlay.png', encode_png(products['overlay'][..., ::-1]))
+        yield 'overlay', ('_overlay.png', encode_png(products['overlay']))
     if 'points' in products:
         yield 'points', ('.ply', encode_ply(products['points'], labels is not None))
 
 
-def millimetres(depth: np.ndarray) -> np.ndarray:
-    """Convert (H, W) float32 metres to uint16 millimetres; 0: unknown or beyond 65.534 m."""
-    rounded = np.round(np.nan_to_num(depth, nan=0, posinf=0) * 1000)
-    return np.where(rounded < 65535, rounded, 0).astype(np.uint16)
+def spread(values: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+    """
+    Spread (H, W) float32 over uint16, from its smallest to its largest.
+
+    :return: pixels, and what brings them back: value = offset + scale * pixel.
+    """
+    low, high = float(values.min()), float(values.max())
+    scale = (high - low) / 65535 or 1.0
+    pixels = np.round((values.astype(np.float64) - low) / scale).astype(np.uint16)
+    return pixels, {'offset': repr(low), 'scale': repr(scale)}
 
 
 def encode_npy(values: np.ndarray) -> bytes:
@@ -148,33 +157,25 @@ def encode_npy(values: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Write (H, W) uint8 or uint16, or (H, W, 3) uint8, BGR."""
-    _, content = cv2.imencode('.png', np.ascontiguousarray(pixels))
-    return content.tobytes()
-
-
-def encode_palette(ids: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> bytes:
+def encode_png(
+    pixels: np.ndarray,
+    palette: Sequence[tuple[int, int, int]] = (),
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
     """
-    Write (H, W) uint8 as a PNG of these very numbers, shown in colors.
+    Write (H, W) uint8 or uint16, or (H, W, 3) uint8, RGB.
 
-    OpenCV cannot. Numbers without a color are black.
+    :param palette: colors that the numbers of (H, W) uint8 are shown in; others are black.
+    :param notes: text by keyword, kept in the file.
     """
-    height, width = ids.shape
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(colors)] = colors
-    rows = np.pad(ids, ((0, 0), (1, 0)))  # each begins with its filter: 0, none
-    header = struct.pack('>IIBBBBB', width, height, 8, 3, 0, 0, 0)
-    chunks = {
-        b'IHDR': header,
-        b'PLTE': palette.tobytes(),
-        b'IDAT': zlib.compress(rows.tobytes()),
-        b'IEND': b'',
-    }
-    return b'\x89PNG\r\n\x1a\n' + b''.join(
-        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-        for kind, data in chunks.items()
-    )
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if palette:
+        image.putpalette([channel for color in palette for channel in color])
+    info, content = PngInfo(), io.BytesIO()
+    for keyword, text in notes.items():
+        info.add_text(keyword, text)
+    image.save(content, 'png', pnginfo=info)
+    return content.getvalue()
 
 
 def encode_ply(points: np.ndarray, labelled: bool) -> bytes:

@@ -9,11 +9,12 @@ import sys
 import threading
 import weakref
 
+from dpt_ros.zoo.labels import load_labels
 from graph import Graph, image_of, info_of, picture
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
@@ -54,6 +55,21 @@ def test_without_autostart_it_waits_for_a_manager(graph):
     assert state(graph) == State.PRIMARY_STATE_INACTIVE
 
 
+def test_a_parameter_tells_the_names_of_the_classes_while_configured(graph):
+    given = {'segmentation.class_names': ['mine']}
+    node = graph.start_node(autostart=False, **given)
+    assert not node.has_parameter('segmentation.class_names')
+    assert change(graph, Transition.TRANSITION_CONFIGURE)
+    request = GetParameters.Request(names=['segmentation.class_names'])
+    (told,) = graph.call(GetParameters, 'dpt/get_parameters', request).values
+    assert told.string_array_value == list(load_labels('worlds_10').names)
+    refused = set_parameter(graph, 'segmentation.class_names', ['mine'])
+    assert not refused.successful
+    assert 'segmentation.model' in refused.reason
+    assert change(graph, Transition.TRANSITION_CLEANUP)
+    assert not node.has_parameter('segmentation.class_names')
+
+
 def test_two_rounds_of_life_leave_nothing_behind(graph):
     node = graph.start_node(autostart=False)
     depths = graph.listen('dpt/depth/image', Image)
@@ -61,7 +77,7 @@ def test_two_rounds_of_life_leave_nothing_behind(graph):
     before = None
     for _ in range(2):
         assert change(graph, Transition.TRANSITION_CONFIGURE)
-        network = weakref.ref(next(iter(node._perception._runtimes.values())))
+        network = weakref.ref(node._perception._passes[0].runtime)
         assert change(graph, Transition.TRANSITION_ACTIVATE)
         depths.clear()
         graph.shoot(camera, image, info, lambda: depths)

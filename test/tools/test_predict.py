@@ -10,10 +10,10 @@ import re
 import cv2
 from dpt_ros.model.dpt import freeze
 from dpt_ros.perception.camera import Camera
-from dpt_ros.perception.pipeline import Frame, Perception, Result
+from dpt_ros.perception.pipeline import Frame, millimetres, Perception, Result
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.tools.cli import main
-from dpt_ros.tools.predict import encode_ply, millimetres
+from dpt_ros.tools.predict import encode_ply, spread
 from dpt_ros.zoo import store
 from dpt_ros.zoo.checkpoints import CHECKPOINTS, RelativeDepth
 from dpt_ros.zoo.labels import load_labels
@@ -28,6 +28,7 @@ INTRINSICS = (60.0, 61.0, 31.0, 24.5)
 CAMERA = Camera(WIDTH, HEIGHT, *INTRINSICS)
 LABELS = load_labels('worlds_10')
 TINY = CHECKPOINTS['dpt_tiny']
+INVERSE = {'a_inverse_depth.npy', 'a_inverse_depth.png'}
 ALL = ('a.ply', 'a_depth.npy', 'a_depth.png', 'a_labels.png', 'a_overlay.png')
 
 
@@ -127,7 +128,7 @@ def test_the_png_of_depth_is_in_millimetres(folder: Path, result: Result):
     [(1.2344, 1234), (65.534, 65534), (65.535, 0), (1000, 0), (math.nan, 0), (math.inf, 0)],
 )
 def test_millimetres_end_where_16_bits_do(metres: float, wanted: int):
-    assert millimetres(np.full((1, 1), metres, np.float32)) == wanted
+    assert millimetres(torch.full((1, 1), metres)) == wanted
 
 
 def test_labels_are_class_ids_with_the_colors_of_the_classes(folder: Path, result: Result):
@@ -210,6 +211,7 @@ def relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setitem(CHECKPOINTS, 'relative', entry)
     torch.manual_seed(0)
     network = freeze(store.build(entry))
+    network.tasks['depth'].head.out.bias += 5  # above what the last ReLU cuts off
     save_file(network.state_dict(), tmp_path / 'mine.safetensors')
     yield tmp_path / 'mine.safetensors'
 
@@ -217,7 +219,7 @@ def relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_relative_depth_is_never_called_depth(tmp_path: Path, relative: Path):
     output = tmp_path / 'out'
     run(write(tmp_path / 'a.png'), '--output', output, '--weights', relative, model='relative')
-    assert [file.name for file in output.iterdir()] == ['a_inverse_depth.npy']
+    assert {file.name for file in output.iterdir()} == INVERSE
     trained = store.load('relative', str(relative))
     perception = Perception(
         trained, None, device=torch.device('cpu'), dtype=torch.float32, scale_mode='none'
@@ -227,6 +229,17 @@ def test_relative_depth_is_never_called_depth(tmp_path: Path, relative: Path):
     found = np.load(output / 'a_inverse_depth.npy')
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, result.products['inverse_depth'])
+    with Image.open(output / 'a_inverse_depth.png') as image:
+        narrow = np.array(image)
+        offset, scale = float(image.text['offset']), float(image.text['scale'])
+    assert (narrow.dtype, narrow.min(), narrow.max()) == (np.uint16, 0, 65535)
+    np.testing.assert_allclose(offset + scale * narrow, found, rtol=0, atol=0.501 * scale)
+
+
+def test_inverse_depth_of_one_value_is_spread_too():
+    pixels, notes = spread(np.full((2, 2), 3.5, np.float32))
+    assert not pixels.any()
+    assert float(notes['offset']) == 3.5
 
 
 def test_labels_may_come_of_another_network(tmp_path: Path, relative: Path):
@@ -234,11 +247,7 @@ def test_labels_may_come_of_another_network(tmp_path: Path, relative: Path):
     output = tmp_path / 'out'
     others = ('--weights', tmp_path, '--segmentation-model', 'dpt_tiny', '--output', output)
     run(write(tmp_path / 'a.png'), *others, model='relative')
-    assert {file.name for file in output.iterdir()} == {
-        'a_inverse_depth.npy',
-        'a_labels.png',
-        'a_overlay.png',
-    }
+    assert {file.name for file in output.iterdir()} == {*INVERSE, 'a_labels.png', 'a_overlay.png'}
 
 
 @pytest.mark.usefixtures('relative')
