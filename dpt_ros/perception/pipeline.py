@@ -180,6 +180,20 @@ class Perception:
             results.append(Result(frame, width, height, camera, products, seconds))
         return results
 
+    @torch.inference_mode()
+    def scores(self, images: Tensor) -> Tensor:
+        """
+        Score every class, for protocols that average over sizes and crops of an image.
+
+        :param images: (B, 3, H, W) RGB from 0 to 255, any type, at a size that the network takes.
+        :return: (B, K, H / 2, W / 2) float32, see `model.heads.SegmentationHead`.
+        """
+        (one,) = (each for each in self._passes if 'segmentation' in each.tasks)
+        rows, columns = images.shape[2:]
+        pixels = images.to(self.device).permute(0, 2, 3, 1)
+        prepared = prepare(pixels, (columns, rows), one.entry.mean, one.entry.std)
+        return one.runtime(prepared, {'segmentation'})['segmentation'].float()
+
     def warm_up(self, width: int, height: int, options: Options) -> None:
         """Run everything once on a black image, so that the first real one does not wait."""
         camera = Camera(width, height, width, width, width / 2, height / 2)

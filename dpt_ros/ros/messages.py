@@ -101,6 +101,26 @@ def decode_compressed(image: CompressedImage) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
+def decode_depth(image: Image) -> np.ndarray:
+    """
+    Read a map of depth.
+
+    :param image: 32FC1 (metres) or 16UC1 (millimetres, 0 is not known); see REP 118.
+    :return: (H, W) float32 metres, NaN where it is not known or not positive.
+    """
+    kinds = {'32FC1': ('f4', 1.0), '16UC1': ('u2', 0.001), 'mono16': ('u2', 0.001)}
+    if image.encoding not in kinds:
+        raise ValueError(
+            f"cannot read depth of encoding '{image.encoding}': expected 32FC1 (metres) or 16UC1 "
+            '(millimetres); is this the topic of depth?'
+        )
+    kind, unit = kinds[image.encoding]
+    stored = np.dtype(('>' if image.is_bigendian else '<') + kind)
+    rows = _rows(image, image.height, image.width * stored.itemsize)
+    depth = np.ascontiguousarray(rows).view(stored).astype(np.float32) * np.float32(unit)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
+
+
 def decode_camera(info: CameraInfo, width: int, height: int, use: str) -> Camera | None:
     """
     Read the intrinsics of an image of width x height.

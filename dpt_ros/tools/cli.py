@@ -1,13 +1,17 @@
 """Dense Prediction Transformers for ROS 2: everything that works without a running robot."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 import json
 from pathlib import Path
 import sys
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    import torch
 
 Commands = argparse._SubParsersAction  # it has no public name
 
@@ -20,6 +24,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_models(commands)
     _add_fetch(commands)
     _add_predict(commands)
+    _add_evaluate(commands)
+    _add_train(commands)
     return parser.parse_args(argv)
 
 
@@ -134,6 +140,105 @@ def _add_predict(commands: Commands) -> None:
     predict.set_defaults(run=_predict)
 
 
+def _add_evaluate(commands: Commands) -> None:
+    evaluate = commands.add_parser(
+        'evaluate',
+        help='score a network on a data set, beside two baselines and what was published',
+        description='Score depth and labels by the protocol that was published for the data set '
+        '(docs/evaluation.md): networks of metric depth as they are, those of relative depth '
+        'after fitting scale and offset to each image. The baselines never look at the image.',
+    )
+    evaluate.add_argument(
+        '--dataset',
+        required=True,
+        metavar='NAME',
+        help='nyu, kitti, ade20k, folder (RGB-D images of your own) or worlds (drawn)',
+    )
+    evaluate.add_argument(
+        '--root', type=Path, metavar='DIR', help='folder of the data set; worlds are drawn'
+    )
+    evaluate.add_argument(
+        '--split',
+        type=Path,
+        metavar='FILE',
+        help="the images to score: kitti's test list, or nyu's splits.mat where not in --root",
+    )
+    evaluate.add_argument('--model', required=True, metavar='NAME', help='see `dpt models`')
+    _add_weights(evaluate)
+    evaluate.add_argument(
+        '--single-scale',
+        action='store_true',
+        help='for ade20k: each image once, as the node sees it, and not seven sizes and mirrored',
+    )
+    evaluate.add_argument(
+        '--limit', type=_positive, metavar='N', help='only the first N images, for a quick look'
+    )
+    _add_device(evaluate)
+    evaluate.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_train(commands: Commands) -> None:
+    train = commands.add_parser(
+        'train',
+        help='train a network on drawn worlds, or further on a recording of your own',
+        description='Train, and score on what was not trained on. FOLDER gets weights.safetensors '
+        '(for --weights and for weights_dir of the node), record.json (plan, scores, versions) '
+        'and curves.png. What was interrupted goes on when the same command is given again.',
+    )
+    train.add_argument('folder', type=Path, metavar='FOLDER', help='what comes of it goes here')
+    source = train.add_mutually_exclusive_group(required=True)
+    source.add_argument('--world', action='store_true', help='from nothing, on drawn worlds')
+    source.add_argument(
+        '--data',
+        type=Path,
+        metavar='DIR',
+        help='further, on RGB-D images: NAME.color.jpg and NAME.depth.png, or rgb/ and depth/',
+    )
+    source.add_argument(
+        '--bag', type=Path, metavar='BAG', help='further, on the RGB-D images of a bag'
+    )
+    train.add_argument('--image', metavar='TOPIC', help='of the bag: the color images')
+    train.add_argument('--depth', metavar='TOPIC', help='of the bag: depth in the same view')
+    train.add_argument(
+        '--frames',
+        type=_range,
+        metavar='FIRST-LAST',
+        help='numbers of the frames to train on; the others are scored (the first four fifths)',
+    )
+    train.add_argument('--model', default='dpt_tiny', metavar='NAME', help='(%(default)s)')
+    _add_weights(train)
+    train.add_argument(
+        '--steps', type=_positive, metavar='N', help='with --world 4000, half of them coarse; 150'
+    )
+    train.add_argument(
+        '--batch', type=_positive, metavar='N', help='images a step; with --world 16, else 8'
+    )
+    train.add_argument(
+        '--workers', type=int, default=1, help='processes that make images ahead (%(default)s)'
+    )
+    _add_device(train)
+    train.set_defaults(run=_train)
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        '--device', default='auto', help='auto, cpu, cuda or cuda:N (%(default)s)'
+    )
+    command.add_argument(
+        '--threads', type=_positive, metavar='N', help='CPU cores to compute on (all)'
+    )
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        '--weights',
+        default='',
+        metavar='PATH',
+        help='folder of the weights, or a file of them ($DPT_ROS_WEIGHTS, else ~/.cache/dpt_ros)',
+    )
+
+
 def _add_weights_dir(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         '--weights-dir',
@@ -198,6 +303,91 @@ def _predict(arguments: argparse.Namespace) -> None:
     else:
         count = sum(len(one.files) for one in written)
         print(f'wrote {count} files of {len(written)} images to {arguments.output}')
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from dpt_ros.evaluation.datasets import open_dataset
+    from dpt_ros.evaluation.evaluate import evaluate, table
+    from dpt_ros.zoo.store import load
+
+    trained = load(arguments.model, arguments.weights)
+    dataset = open_dataset(arguments.dataset, arguments.root, arguments.split)
+    dataset = dataset.first(arguments.limit)
+    if arguments.single_scale:
+        dataset = replace(dataset, multiscale=False)
+    result = evaluate(trained, dataset, _device(arguments), progress=_progress)
+    print(json.dumps(result, indent=2) if arguments.json else table(result))
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from dpt_ros.evaluation.evaluate import table
+    from dpt_ros.tools.recording import unpack
+    from dpt_ros.tools.train import How, train_on_worlds, tune
+    from dpt_ros.training.train import Plan, recent, State
+
+    if arguments.world and (arguments.weights or arguments.frames):
+        raise ValueError('--weights and --frames go with --data or --bag: --world starts anew')
+    if arguments.bag and not (arguments.image and arguments.depth):
+        raise ValueError('--bag takes --image TOPIC and --depth TOPIC')
+    source = arguments.data
+    if arguments.bag:
+        source = arguments.folder / 'recording'
+        with tqdm(desc='unpack', unit='image', disable=None) as bar:
+            unpack(arguments.bag, arguments.image, arguments.depth, source, bar.update)
+    given = {'steps': arguments.steps, 'batch': arguments.batch}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    with tqdm(desc='train', unit='step', disable=None) as bar:
+
+        def show(state: State, plan: Plan) -> None:
+            bar.total, bar.n = plan.steps, state.step
+            bar.set_postfix(recent(state))
+
+        how = How(_device(arguments), arguments.workers, show, _progress)
+        if arguments.world:
+            outcome = train_on_worlds(arguments.model, arguments.folder, how, **chosen)
+        else:
+            outcome = tune(
+                arguments.model,
+                arguments.folder,
+                how,
+                source=source,
+                frames=arguments.frames,
+                weights=arguments.weights,
+                **chosen,
+            )
+    for when, scores in outcome.scores.items():
+        print(f'{when} training: {table(scores)}\n')
+    print('\n'.join(f'wrote {path}' for path in outcome.files))
+
+
+def _device(arguments: argparse.Namespace) -> 'torch.device':
+    """Choose what to compute on, and take no more of it than asked for."""
+    from dpt_ros.perception.runtime import choose_device
+    import torch
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    return choose_device(arguments.device)
+
+
+def _progress(items: Sequence, title: str) -> Iterable:
+    """Pass items on under a progress bar."""
+    return tqdm(items, desc=title, unit='image', leave=False, disable=None)
+
+
+def _positive(text: str) -> int:
+    """Read a whole number from 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1")
+    return int(text)
+
+
+def _range(text: str) -> tuple[int, int]:
+    """Read FIRST-LAST."""
+    first, _, last = text.partition('-')
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not two numbers FIRST-LAST, such as 0-60")
+    return int(first), int(last)
 
 
 def _numbers(text: str) -> tuple[float, float, float, float]:

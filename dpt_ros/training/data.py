@@ -1,13 +1,13 @@
 """
 Batches of tensors, made ahead by worker processes; the batch of a step depends on that step alone.
 
-Two sources: generated worlds, and RGB-D recordings (a folder of frame-N.color.jpg and
-frame-N.depth.png, the latter uint16 millimetres, 0 and 65535 where not known).
+Two sources: generated worlds, and RGB-D recordings, see `find_pairs`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 import cv2
@@ -33,6 +33,13 @@ class Batch(NamedTuple):
     rgb: Tensor  # (B, H, W, 3) uint8
     depth: Tensor  # (B, H, W) float32, metres, +Inf for the sky
     labels: Tensor  # (B, H, W) uint8, class ids
+
+
+class Pair(NamedTuple):
+    """The files of one image of a recording."""
+
+    color: Path
+    depth: Path
 
 
 class Batches(Dataset):
@@ -64,9 +71,9 @@ class Batches(Dataset):
 class Recording(Dataset):
     """Random batches of an RGB-D recording, mirrored and tinted at random; nothing is labelled."""
 
-    def __init__(self, stages: Sequence[Stage], frames: Sequence[Path], seed: int):
-        """Draw from `frames`, the color images of a recording (`find_frames`)."""
-        self.stages, self.frames, self.seed = stages, frames, seed
+    def __init__(self, stages: Sequence[Stage], pairs: Sequence[Pair], seed: int):
+        """Draw from `pairs` of a recording (`find_pairs`)."""
+        self.stages, self.pairs, self.seed = stages, pairs, seed
 
     def __len__(self) -> int:
         """Return the number of steps."""
@@ -79,8 +86,8 @@ class Recording(Dataset):
         stage = self.stages[int(np.searchsorted(ends, step, side='right'))]
         rows, columns = stage.size
         colors, depths = [], []
-        for index in rng.integers(len(self.frames), size=stage.batch):
-            rgb, depth = read_frame(self.frames[index])
+        for index in rng.integers(len(self.pairs), size=stage.batch):
+            rgb, depth = read_pair(self.pairs[index])
             rgb = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA)
             depth = cv2.resize(depth, (columns, rows), interpolation=cv2.INTER_NEAREST)
             tint = rng.uniform(0.8, 1.2) * rng.uniform(0.95, 1.05, 3)
@@ -93,24 +100,79 @@ class Recording(Dataset):
         )
 
 
-def find_frames(folder: Path) -> list[Path]:
-    """List the color images of an RGB-D recording in the order of their names."""
-    frames = sorted(folder.glob('*.color.jpg'))
-    if not frames:
-        raise ValueError(f'there are no frame-N.color.jpg in {folder}')
-    return frames
+def find_pairs(folder: Path) -> list[Pair]:
+    """
+    List the pairs of an RGB-D recording in the order of their names.
+
+    :param folder: with NAME.color.jpg (or .png) beside NAME.depth.png; or with rgb/NAME.jpg (or
+        .png) and depth/NAME.png (or .npy). See `read_depth` for what depth must be.
+    :raises ValueError: for a folder that has no such pairs, or an image without its depth.
+    """
+    colors = [f for end in ('jpg', 'png') for f in folder.glob(f'*.color.{end}')]
+    if colors:
+        found = [(c, folder / re.sub(r'color\.(jpg|png)$', 'depth', c.name)) for c in colors]
+    else:
+        colors = [f for end in ('jpg', 'png') for f in folder.glob(f'rgb/*.{end}')]
+        found = [(c, folder / 'depth' / c.stem) for c in colors]
+    if not found:
+        raise ValueError(
+            f'there is no RGB-D recording in {folder}: it needs NAME.color.jpg and '
+            'NAME.depth.png, or rgb/NAME.jpg and depth/NAME.png'
+        )
+    return [Pair(color, _depth_beside(color, stem)) for color, stem in sorted(found)]
 
 
-def read_frame(file: Path) -> tuple[np.ndarray, np.ndarray]:
+def _depth_beside(color: Path, stem: Path) -> Path:
+    for end in ('png', 'npy'):
+        if (depth := stem.with_name(f'{stem.name}.{end}')).is_file():
+            return depth
+    raise ValueError(f'{color} has no depth: there is no {stem}.png')
+
+
+def number_of(pair: Pair) -> int:
+    """Return the number that the names of a pair end in, such as 42 of frame-000042.color.jpg."""
+    digits = re.findall(r'\d+', pair.color.name)
+    if not digits:
+        raise ValueError(f'{pair.color} has no number in its name to choose frames by')
+    return int(digits[-1])
+
+
+def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Return color (H, W, 3) uint8 RGB and depth (H, W) float32 metres, +Inf where not known."""
+    color, depth = read_color(pair.color), read_depth(pair.depth)
+    if color.shape[:2] != depth.shape:
+        raise ValueError(
+            f'{pair.color} has {color.shape[1]}x{color.shape[0]} pixels and {pair.depth} '
+            f'{depth.shape[1]}x{depth.shape[0]}: bring depth into the view of the color camera '
+            'first, e.g. with depth_image_proc/register'
+        )
+    return color, depth
+
+
+def read_color(file: Path) -> np.ndarray:
+    """Read an image, (H, W, 3) uint8 RGB."""
     color = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    beside = file.with_name(file.name.replace('.color.jpg', '.depth.png'))
-    stored = cv2.imread(str(beside), cv2.IMREAD_UNCHANGED)
-    if color is None or stored is None or stored.dtype != np.uint16:
-        raise ValueError(f'{file} is no image, or {beside.name} beside it is not a 16-bit image')
+    if color is None:
+        raise ValueError(f'{file} is not an image that can be read')
+    return cv2.cvtColor(color, cv2.COLOR_BGR2RGB)
+
+
+def read_depth(file: Path, unit: float = 0.001) -> np.ndarray:
+    """
+    Read a map of depth, (H, W) float32 metres, +Inf where it is not known.
+
+    :param file: PNG of 16 bits, 0 and 65535 where not known; or .npy of float metres, not
+        positive or not finite where not known.
+    :param unit: of the PNG, in metres.
+    """
+    if file.suffix == '.npy':
+        stored = np.load(file, allow_pickle=False).astype(np.float32)
+        return np.where(np.isfinite(stored) & (stored > 0), stored, np.float32(np.inf))
+    stored = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
+        raise ValueError(f'{file} is not an image of depth: it must be a PNG of 16 bits, gray')
     unknown = (stored == 0) | (stored == 65535)
-    depth = np.where(unknown, np.inf, stored / 1000).astype(np.float32)
-    return cv2.cvtColor(color, cv2.COLOR_BGR2RGB), depth
+    return np.where(unknown, np.inf, stored * unit).astype(np.float32)
 
 
 def draw(seeds: Sequence[int], size: tuple[int, int]) -> Batch:

@@ -9,6 +9,8 @@ https://arxiv.org/abs/1907.01341), section 5; Eigen et al. 2014 (https://arxiv.o
 section 3.2; Ranftl et al. 2021 (DPT, https://arxiv.org/abs/2103.13413), section 4.2.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -126,6 +128,21 @@ def segmentation(
     """
     main = _cross_entropy(scores, labels, weights)
     return main + AUXILIARY * _cross_entropy(auxiliary, labels, weights)
+
+
+def absent(scores: Tensor, mask: Tensor, classes: Sequence[int]) -> Tensor:
+    """
+    Average -log(1 - p), p the probability of some classes, where it is known that they are not.
+
+    :param scores: (B, K, h, w).
+    :param mask: (B, H, W) bool, read where the scores stand (`at_scores`).
+    """
+    known = at_scores(mask, (scores.shape[2], scores.shape[3]))
+    if not known.any():
+        return scores.sum() * 0
+    others = [index for index in range(scores.shape[1]) if index not in classes]
+    logs = scores.float().log_softmax(dim=1)[:, others].logsumexp(dim=1)
+    return -logs[known].mean()
 
 
 def _cross_entropy(scores: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:

@@ -1,70 +1,64 @@
 """What is left of a training: weights to ship, a record of how they came about, and a picture."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
-import hashlib
 import json
 from pathlib import Path
-import platform
 import subprocess
 
 import cv2
-from dpt_ros.model.dpt import freeze
-from dpt_ros.training.evaluate import compare, table
-from dpt_ros.training.train import describe, Plan, Say, smooth, State, trained
-from dpt_ros.training.worlds import HELD_OUT, TRAINING
-from dpt_ros.zoo import store
+from dpt_ros.perception.runtime import conditions
+from dpt_ros.training.train import describe, Plan, smooth, State, trained
 from dpt_ros.zoo.checkpoints import Checkpoint
+from dpt_ros.zoo.store import checksum
 import numpy as np
 from safetensors.torch import save_file
-import timm
 import torch
 
 _PANEL = (320, 640)  # rows and columns of one curve
 _MARGIN = 48
 
 
-def publish(
+def write_weights(state: State, folder: Path) -> Path:
+    """Write FOLDER/weights.safetensors, which the node and every tool load."""
+    path = folder / 'weights.safetensors'
+    save_file(trained(state), path)
+    return path
+
+
+def write_record(
     state: State,
-    name: str,
+    weights: Path,
+    about: Mapping[str, object],
     entry: Checkpoint,
     plan: Plan,
-    folder: Path,
-    say: Say,
-    recording: Path | None = None,
+    evaluation: Mapping[str, object],
 ) -> list[Path]:
     """
-    Write NAME.safetensors, its record NAME.json and its curves NAME.png to `folder`.
+    Write record.json and curves.png beside the weights.
 
-    What is evaluated is the file written, read back.
-
-    :param recording: see `evaluate.compare`.
-    :return: the three files.
+    :param weights: the file, see `write_weights`.
+    :param about: what the run was of, besides the plan.
+    :param evaluation: what the weights in the file score.
+    :return: the two files.
     """
-    weights, record, picture = (
-        folder / f'{name}.{kind}' for kind in ('safetensors', 'json', 'png')
-    )
-    save_file(trained(state), weights)
-    network = store.build(entry)
-    network.load_state_dict(store.read(weights))
-    results = compare(freeze(network.float()), entry, name, recording)
-    say(table(results))
+    record, picture = weights.with_name('record.json'), weights.with_name('curves.png')
+    device = next(state.network.parameters()).device
     content = {
-        'name': name,
-        'sha256': hashlib.sha256(weights.read_bytes()).hexdigest(),
+        **about,
+        'sha256': checksum(weights),
         'bytes': weights.stat().st_size,
         'architecture': asdict(entry.architecture),
         'plan': describe(plan),
-        'seeds': {'training': str(TRAINING), 'held_out': str(HELD_OUT)},
         'hours': round(state.seconds / 3600, 2),
         'curves': _summary(state.curves),
-        'evaluation': results,
+        'evaluation': evaluation,
         'commit': _commit(),
-        'machine': f'{_processor()}, {torch.get_num_threads()} thread(s)',
-        'versions': {'torch': torch.__version__, 'timm': timm.__version__},
+        'conditions': conditions(device, torch.bfloat16 if plan.half else torch.float32),
     }
     record.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
     cv2.imwrite(str(picture), draw_curves(state.curves)[..., ::-1])
-    return [weights, record, picture]
+    return [record, picture]
 
 
 def _summary(curves: list[dict[str, float]], points: int = 20) -> dict[str, list[float]]:
@@ -92,10 +86,8 @@ def _draw_curve(title: str, values: list[float]) -> np.ndarray:
         y = _height(np.log(value), low, high)
         cv2.line(panel, (_MARGIN, y), (columns - 8, y), (225, 225, 225))
         _write(panel, f'{value:.2f}', (4, y + 4))
-    for line, color, thick in (
-        (logs, (190, 205, 230), 1),
-        (np.log(smooth(values, 50)), (40, 70, 150), 2),
-    ):
+    smoothed = np.log(np.maximum(smooth(values, 50), 1e-6))
+    for line, color, thick in ((logs, (190, 205, 230), 1), (smoothed, (40, 70, 150), 2)):
         across = np.linspace(_MARGIN, columns - 8, len(line))
         points = np.stack((across, [_height(v, low, high) for v in line]), axis=1)
         points = points.astype(np.int32)
@@ -121,13 +113,3 @@ def _commit() -> str | None:
     except OSError:
         return None
     return done.stdout.strip() or None
-
-
-def _processor() -> str:
-    """Name the processor."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.processor() or platform.machine()

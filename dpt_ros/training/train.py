@@ -12,6 +12,7 @@ import math
 import os
 from pathlib import Path
 import time
+from types import MappingProxyType
 from typing import cast
 
 from dpt_ros.model.dpt import DPT, Task
@@ -29,8 +30,8 @@ import torch
 from torch import nn, Tensor
 from torch.utils.data import Dataset
 
-Say = Callable[[str], None]
-
+CPU = torch.device('cpu')
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 # Of depth: (depth as the weights mean it, truth in metres, where it is known) -> scalar.
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -44,7 +45,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 class Plan:
     """All that a run depends on, besides the network."""
 
-    stages: tuple[Stage, ...] = (Stage(2000, 16, (96, 128)), Stage(2000, 16, (192, 256)))
+    stages: tuple[Stage, ...]
     backbone_rate: float = 1e-3  # learning rates at their height; the paper's, 1e-5 and 1e-4,
     decoder_rate: float = 1e-3  # are for a backbone that brings ImageNet with it
     weight_decay: float = 0.02  # of matrices and filters
@@ -64,6 +65,35 @@ class Plan:
         return sum(stage.steps for stage in self.stages)
 
 
+def worlds_plan(steps: int, batch: int) -> Plan:
+    """Lay out a training from nothing on worlds, half of the steps at half the size."""
+    coarse = steps // 2
+    return Plan((Stage(coarse, batch, (96, 128)), Stage(steps - coarse, batch, (192, 256))))
+
+
+def tuning_plan(entry: Checkpoint, size: tuple[int, int], steps: int, batch: int) -> Plan:
+    """
+    Lay out a short training further from trained weights, with the paper's learning rates.
+
+    As the paper does for NYU and KITTI: scale-invariant log error for metric depth (or the
+    relative loss for relative depth). Of labels a recording knows only that what has depth is not
+    the sky; the others drift with the backbone that they share.
+
+    :param size: rows and columns of the network's input.
+    """
+    if entry.depth is None:
+        raise ValueError('a recording has depth alone, and this network gives none')
+    return Plan(
+        stages=(Stage(steps, batch, size),),
+        backbone_rate=1e-5,
+        decoder_rate=1e-4,
+        loss='silog' if entry.is_metric else 'relative',
+        norms=False,
+        warm_up=20,
+        average=0.95,
+    )
+
+
 @dataclass
 class State:
     """What changes while training; saved and restored whole."""
@@ -76,7 +106,12 @@ class State:
     seconds: float = 0.0  # spent so far
 
 
-def begin(entry: Checkpoint, plan: Plan, weights: Mapping[str, Tensor] | None = None) -> State:
+def begin(
+    entry: Checkpoint,
+    plan: Plan,
+    weights: Mapping[str, Tensor] | None = None,
+    device: torch.device = CPU,
+) -> State:
     """Build everything as it is before the first step, with these weights or random ones."""
     torch.manual_seed(plan.seed)
     network, mean = _network(entry), _network(entry)
@@ -85,6 +120,7 @@ def begin(entry: Checkpoint, plan: Plan, weights: Mapping[str, Tensor] | None = 
         if unexpected or any('.auxiliary.' not in key for key in missing):
             raise ValueError('these are not the weights of this network')
     mean.load_state_dict(network.state_dict())
+    network, mean = network.to(device), mean.to(device)
     optimizer = torch.optim.AdamW(_groups(network, plan), betas=(0.9, 0.98))
     for module in network.train().modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -130,44 +166,50 @@ def train(
     entry: Checkpoint,
     plan: Plan,
     folder: Path,
-    say: Say,
     *,
+    data: Dataset[Batch] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    device: torch.device = CPU,
+    about: Mapping[str, str] = NOTHING,
+    show: Callable[[State, Plan], None] | None = None,
     workers: int = 1,
     until: int | None = None,
     every: int = 200,
-    data: Dataset[Batch] | None = None,
-    weights: Mapping[str, Tensor] | None = None,
 ) -> State:
     """
     Train, or go on with what `folder` holds.
 
     :param entry: of the network; nothing is loaded from its file.
     :param folder: gets state.pt every so often.
-    :param say: takes a line of progress.
-    :param workers: processes that draw worlds ahead; 0 draws in this one.
-    :param until: step to stop at, as if interrupted.
-    :param every: steps between two savings.
     :param data: the batch of each step; None: worlds, which takes metric depth and their labels.
     :param weights: to begin with; None: random ones.
+    :param about: what the run is of besides the plan, such as the model and the data.
+    :param show: is called before the first step and after each.
+    :param workers: processes that make batches ahead; 0 makes them in this one.
+    :param until: step to stop at, as if interrupted.
+    :param every: steps between two savings.
+    :raises ValueError: for a network that cannot be trained so, and a folder with another run.
     """
     if data is None and not (entry.is_metric and entry.labels == LABELS):
         raise ValueError(f'worlds train a network with metric depth and the labels {LABELS}')
     if (plan.loss == 'relative') == entry.is_metric:
         raise ValueError(f"the loss '{plan.loss}' is not for depth of this kind")
     folder.mkdir(parents=True, exist_ok=True)
-    state = begin(entry, plan, weights)
-    resume(state, folder / 'state.pt')
+    saved, told = folder / 'state.pt', {**about, **describe(plan)}
+    state = begin(entry, plan, weights, device)
+    resume(state, saved, told)
     last = plan.steps if until is None else min(until, plan.steps)
     began, before = time.monotonic(), state.seconds
     data = Batches(plan.stages, TRAINING) if data is None else data
     source = iter(batches(data, state.step, last, workers))
+    show = show or (lambda state, plan: None)  # noqa: ARG005
+    show(state, plan)
     while state.step < last:
         state.curves.append(advance(state, next(source), entry, plan))
         state.seconds = before + time.monotonic() - began
-        if state.step % 50 == 0:
-            say(_progress(state, plan))
+        show(state, plan)
         if state.step % every == 0 or state.step == last:
-            save(state, folder / 'state.pt')
+            save(state, saved, told)
     return state
 
 
@@ -190,6 +232,7 @@ def advance(state: State, batch: Batch, entry: Checkpoint, plan: Plan) -> dict[s
 
 def losses_of(network: DPT, batch: Batch, entry: Checkpoint, plan: Plan) -> dict[str, Tensor]:
     """Compute the loss of each task for a batch."""
+    batch = Batch(*(part.to(next(network.parameters()).device) for part in batch))
     size = (batch.rgb.shape[1], batch.rgb.shape[2])
     image = prepare(batch.rgb, size[::-1], entry.mean, entry.std)
     image = image.contiguous(memory_format=torch.channels_last)
@@ -211,7 +254,11 @@ def losses_of(network: DPT, batch: Batch, entry: Checkpoint, plan: Plan) -> dict
         weights = scores.new_ones(scores.shape[1], dtype=torch.float32)
         if entry.labels == LABELS:
             weights[BOXES:] = plan.things
-        parts['segmentation'] = losses.segmentation(scores, auxiliary, labels, weights)
+        sky = load_labels(entry.labels).find('sky')
+        not_sky = (labels == 255) & batch.depth.isfinite()  # whatever has depth
+        parts['segmentation'] = losses.segmentation(
+            scores, auxiliary, labels, weights
+        ) + losses.absent(scores, not_sky, sky)
     return parts
 
 
@@ -225,20 +272,18 @@ def _average(state: State, keep: float) -> None:
         mine.copy_(other)
 
 
-def _progress(state: State, plan: Plan) -> str:
-    recent = state.curves[-50:]
-    means = ', '.join(
-        f'{name} {sum(step[name] for step in recent) / len(recent):.3f}' for name in recent[0]
-    )
-    left = state.seconds / state.step * (plan.steps - state.step)
-    return f'{state.step}/{plan.steps} {means} {state.seconds:.0f} s, {left:.0f} s left'
+def recent(state: State, steps: int = 50) -> dict[str, float]:
+    """Return the mean of each loss over the last steps; of no steps there is none."""
+    last = state.curves[-steps:]
+    return {name: sum(step[name] for step in last) / len(last) for name in (last or [{}])[0]}
 
 
-def save(state: State, path: Path) -> None:
-    """Write everything that `resume` needs, whole or not at all."""
+def save(state: State, path: Path, told: Mapping) -> None:
+    """Write everything that `resume` needs, whole or not at all; `told` is what the run is of."""
     partial = path.with_suffix('.partial')
     torch.save(
         {
+            'told': dict(told),
             'network': state.network.state_dict(),
             'mean': state.mean.state_dict(),
             'optimizer': state.optimizer.state_dict(),
@@ -252,11 +297,18 @@ def save(state: State, path: Path) -> None:
     os.replace(partial, path)
 
 
-def resume(state: State, path: Path) -> None:
-    """Take up what `save` wrote, if there is anything."""
+def resume(state: State, path: Path, told: Mapping) -> None:
+    """Take up what `save` wrote, if there is anything; refuse what is of another run."""
     if not path.is_file():
         return
     saved = torch.load(path, map_location='cpu', weights_only=True)
+    if saved['told'] != told:
+        keys = saved['told'].keys() | told.keys()
+        other = sorted(k for k in keys if saved['told'].get(k) != told.get(k))
+        raise ValueError(
+            f'{path} is of another run, which differs in {", ".join(other)}: go on with the same '
+            'options, or choose another folder'
+        )
     state.network.load_state_dict(saved['network'])
     state.mean.load_state_dict(saved['mean'])
     state.optimizer.load_state_dict(saved['optimizer'])
@@ -267,7 +319,7 @@ def resume(state: State, path: Path) -> None:
 def trained(state: State) -> dict[str, Tensor]:
     """Return the averaged weights in half precision, without the auxiliary head."""
     return {
-        key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        key: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
         for key, tensor in state.mean.state_dict().items()
         if '.auxiliary.' not in key
     }

@@ -97,12 +97,18 @@ def load(name: str, folder: str = '') -> Trained:
     Build the network called `name` and give it its weights.
 
     :param folder: see `weights_folder`; or a file in any layout of `Checkpoint.keys`, the user's
-        own or Hugging Face's `model.safetensors`. Its checksum is compared only where it has the
-        name of the published one.
+        own, what `dpt train` wrote, or Hugging Face's `model.safetensors`. Its checksum is
+        compared only where it has the name of the published one.
     :return: the network, frozen, in float32 on the CPU.
     :raises ValueError: for a name that is not known or a file that is not that network's.
     :raises OSError: for a file that is missing or cannot be read.
     """
+    network = build_with(name, folder)
+    return Trained(name, checkpoint(name), freeze(network.float()))
+
+
+def build_with(name: str, folder: str = '') -> DPT:
+    """Build the network called `name` with its weights, to be trained further; see `load`."""
     entry, path = checkpoint(name), weights_path(name, folder)
     if (given := weights_folder(folder)).is_file():
         path = given
@@ -117,14 +123,15 @@ def load(name: str, folder: str = '') -> Trained:
         network = build(entry)
     state = read(path)
     try:
-        state = rename(state, entry.keys, entry.tasks[0])
+        if state.keys() != network.state_dict().keys():  # not by our names
+            state = rename(state, entry.keys, entry.tasks[0])
         network.load_state_dict(state, strict=True, assign=True)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()
         raise ValueError(
             f'{path} does not hold the weights of {name}: {reason[-1].strip()}'
         ) from None
-    return Trained(name, entry, freeze(network.float()))
+    return network
 
 
 def verify(path: Path, sha256: str | None) -> None:

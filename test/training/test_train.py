@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import cv2
-from dpt_ros.training.data import Batches, batches, draw, find_frames, read_frame, Recording, Stage
+from dpt_ros.training.data import Batches, batches, draw, find_pairs, read_pair, Recording, Stage
 from dpt_ros.training.record import draw_curves
 from dpt_ros.training.train import advance, begin, Plan, schedule, train, trained
 from dpt_ros.training.worlds import HELD_OUT, render, TRAINING
@@ -20,10 +20,6 @@ STAGES = (Stage(2, 2, (32, 32)), Stage(2, 2, (48, 64)))
 PLAN = Plan(STAGES, warm_up=1, half=False)
 
 
-def quiet(line):
-    pass
-
-
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
@@ -37,10 +33,10 @@ def test_the_loss_of_one_batch_falls_when_trained_on_it():
 
 
 def test_a_run_resumed_is_a_run_through(tmp_path):
-    through = train(ENTRY, PLAN, tmp_path / 'through', quiet, workers=0)
-    train(ENTRY, PLAN, tmp_path / 'halves', quiet, workers=0, until=1)
-    train(ENTRY, PLAN, tmp_path / 'halves', quiet, workers=0, until=3)
-    resumed = train(ENTRY, PLAN, tmp_path / 'halves', quiet, workers=0)
+    through = train(ENTRY, PLAN, tmp_path / 'through', workers=0)
+    train(ENTRY, PLAN, tmp_path / 'halves', workers=0, until=1)
+    train(ENTRY, PLAN, tmp_path / 'halves', workers=0, until=3)
+    resumed = train(ENTRY, PLAN, tmp_path / 'halves', workers=0)
     assert resumed.step == through.step == 4
     assert resumed.curves == through.curves
     assert same(resumed.network.state_dict(), through.network.state_dict())
@@ -93,7 +89,7 @@ def test_what_is_shipped_is_the_network_of_the_zoo_in_half_precision(tmp_path):
 
 def test_a_network_without_metres_is_refused(tmp_path):
     with pytest.raises(ValueError, match='metric depth and the labels'):
-        train(replace(ENTRY, depth=None), PLAN, tmp_path, quiet)
+        train(replace(ENTRY, depth=None), PLAN, tmp_path)
 
 
 @pytest.fixture
@@ -112,13 +108,13 @@ def recording(tmp_path):
 
 
 def test_a_recording_is_read_in_metres_with_gaps(recording):
-    rgb, depth = read_frame(find_frames(recording)[0])
+    rgb, depth = read_pair(find_pairs(recording)[0])
     assert rgb.shape == (48, 64, 3)
     assert np.isinf(depth[:, :32]).all() and depth[0, 63] == 3
 
 
 def test_batches_of_a_recording_follow_from_the_step(recording):
-    data = Recording(STAGES, find_frames(recording), seed=1)
+    data = Recording(STAGES, find_pairs(recording), seed=1)
     batch, again = data[2], data[2]
     assert batch.rgb.shape == (2, 48, 64, 3) and batch.depth.shape == (2, 48, 64)
     assert torch.equal(batch.rgb, again.rgb) and not torch.equal(batch.rgb, data[3].rgb)
@@ -130,8 +126,8 @@ def test_weights_are_tuned_further_on_a_recording(recording, tmp_path, loss):
     entry = ENTRY if loss == 'silog' else replace(ENTRY, depth=RelativeDepth(), labels=None)
     plan = replace(PLAN, loss=loss, norms=False, stages=(Stage(6, 2, (48, 64)),), decay=0.0)
     weights = store.build(entry).state_dict()
-    data = Recording(plan.stages, find_frames(recording), seed=0)
-    state = train(entry, plan, tmp_path / 'run', quiet, workers=0, data=data, weights=weights)
+    data = Recording(plan.stages, find_pairs(recording), seed=0)
+    state = train(entry, plan, tmp_path / 'run', workers=0, data=data, weights=weights)
     assert state.curves[-1]['depth'] < state.curves[0]['depth']
     if entry.labels:
         assert state.curves[-1]['segmentation'] == 0  # nothing was labelled
@@ -146,7 +142,7 @@ def test_weights_of_another_network_are_refused():
 
 def test_a_relative_loss_is_not_for_metres(tmp_path):
     with pytest.raises(ValueError, match="'relative' is not for depth of this kind"):
-        train(ENTRY, replace(PLAN, loss='relative'), tmp_path, quiet)
+        train(ENTRY, replace(PLAN, loss='relative'), tmp_path)
 
 
 def test_a_worker_process_draws_the_same_batches():
