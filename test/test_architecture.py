@@ -43,16 +43,35 @@ RULES = {
     ),
     'the zoo knows the model, neither ROS nor perception': Rule(
         'zoo/**/*.py',
-        never=ROS | {'dpt_ros.perception', 'dpt_ros.training', 'dpt_ros.ros', 'dpt_ros.tools'},
+        never=ROS
+        | {
+            'dpt_ros.perception',
+            'dpt_ros.training',
+            'dpt_ros.evaluation',
+            'dpt_ros.ros',
+            'dpt_ros.tools',
+        },
     ),
     'perception knows zoo and model, not ROS': Rule(
-        'perception/**/*.py', never=ROS | {'dpt_ros.training', 'dpt_ros.ros', 'dpt_ros.tools'}
+        'perception/**/*.py',
+        never=ROS | {'dpt_ros.training', 'dpt_ros.evaluation', 'dpt_ros.ros', 'dpt_ros.tools'},
     ),
     'training knows what is below, not ROS': Rule(
-        'training/**/*.py', never=ROS | {'dpt_ros.ros', 'dpt_ros.tools'}
+        'training/**/*.py', never=ROS | {'dpt_ros.evaluation', 'dpt_ros.ros', 'dpt_ros.tools'}
     ),
-    'the ROS boundary neither trains nor is a tool': Rule(
-        'ros/**/*.py', never={'dpt_ros.training', 'dpt_ros.tools'}
+    'evaluation knows perception and the data of training, not ROS': Rule(
+        'evaluation/**/*.py',
+        never=ROS
+        | {
+            'dpt_ros.training.losses',
+            'dpt_ros.training.record',
+            'dpt_ros.training.train',
+            'dpt_ros.ros',
+            'dpt_ros.tools',
+        },
+    ),
+    'the ROS boundary neither trains nor evaluates nor is a tool': Rule(
+        'ros/**/*.py', never={'dpt_ros.training', 'dpt_ros.evaluation', 'dpt_ros.tools'}
     ),
     'weights are downloaded by the tools alone': Rule(
         '**/*.py', unless=('tools/*.py', 'zoo/fetch.py'), never={'dpt_ros.zoo.fetch'}

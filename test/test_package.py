@@ -16,8 +16,9 @@ ROOT = PACKAGE.parent
 MANIFEST = ElementTree.parse(ROOT / 'package.xml').getroot()
 # Else as the project is named.
 IMPORTED_AS = {'opencv_python_headless': 'cv2', 'pillow': 'PIL', 'pyyaml': 'yaml'}
-# For comparison only, in `dpt bench`; whoever runs it installs requirements/test.txt.
-OPTIONAL = {'transformers'}
+# For comparison in `dpt bench`, and for one form of NYU Depth v2 in `dpt evaluate`; whoever runs
+# that installs requirements/test.txt.
+OPTIONAL = {'transformers', 'h5py', 'scipy'}
 
 
 def setup_argument(name: str) -> str:

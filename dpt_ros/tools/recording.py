@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+import shutil
 from typing import Any
 
 import cv2
@@ -32,8 +33,11 @@ def unpack(
     """
     if folder.is_dir():
         return
+    if not bag.exists():
+        raise ValueError(f'there is no bag {bag}')
     partial = folder.with_name(folder.name + '.partial')
-    partial.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     numbers = count()
     for rgb, metres in _pairs(bag, image, depth):
         name = partial / f'frame-{next(numbers):06d}'

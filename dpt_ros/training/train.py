@@ -31,6 +31,7 @@ from torch import nn, Tensor
 from torch.utils.data import Dataset
 
 CPU = torch.device('cpu')
+SAVED = 50  # steps from one saving to the next
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 # Of depth: (depth as the weights mean it, truth in metres, where it is known) -> scalar.
@@ -174,7 +175,6 @@ def train(
     show: Callable[[State, Plan], None] | None = None,
     workers: int = 1,
     until: int | None = None,
-    every: int = 200,
 ) -> State:
     """
     Train, or go on with what `folder` holds.
@@ -187,7 +187,6 @@ def train(
     :param show: is called before the first step and after each.
     :param workers: processes that make batches ahead; 0 makes them in this one.
     :param until: step to stop at, as if interrupted.
-    :param every: steps between two savings.
     :raises ValueError: for a network that cannot be trained so, and a folder with another run.
     """
     if data is None and not (entry.is_metric and entry.labels == LABELS):
@@ -208,7 +207,7 @@ def train(
         state.curves.append(advance(state, next(source), entry, plan))
         state.seconds = before + time.monotonic() - began
         show(state, plan)
-        if state.step % every == 0 or state.step == last:
+        if state.step % SAVED == 0 or state.step == last:
             save(state, saved, told)
     return state
 

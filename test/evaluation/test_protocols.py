@@ -57,8 +57,9 @@ def test_images_of_another_size_are_refused(window, shape, told):
 def test_pixels_outside_the_crop_are_not_looked_at(dataset, shape, ends):
     protocol = METRIC[dataset]['metric']
     top, bottom, left, right = ends
+    inside = slice(top, bottom + 1), slice(left, right + 1)
     truth, depth = np.full(shape, 2.0), np.full(shape, 7.0)
-    depth[top : bottom + 1, left : right + 1] = 2
+    depth[inside] = 2
     assert protocol.score(depth, truth)['abs_rel'] == 0
     area = (bottom - top + 1) * (right - left + 1)
     for corner in [(top, left), (top, right), (bottom, left), (bottom, right)]:

@@ -533,3 +533,12 @@ def test_every_stage_tells_its_time():
     stages = {'upload', 'preprocess', 'network', 'classify', 'metres', 'pack', 'download'}
     assert set(seconds) == stages
     assert min(seconds.values()) > 0
+
+
+def test_scores_are_those_of_the_network_for_images_as_they_are():
+    images = torch.from_numpy(np.stack([picture(96, 64), picture(96, 64, seed=1)]))
+    entry = TINY.checkpoint
+    wanted = TINY.network(prepare(images, (96, 64), entry.mean, entry.std))['segmentation']
+    scores = BOTH.scores(images.permute(0, 3, 1, 2).float())
+    assert scores.shape == (2, len(BOTH.labels.names), 32, 48)
+    torch.testing.assert_close(scores, wanted)

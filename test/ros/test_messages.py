@@ -17,6 +17,7 @@ from dpt_ros.ros import messages
 from dpt_ros.ros.messages import (
     decode_camera,
     decode_compressed,
+    decode_depth,
     decode_image,
     encode_camera_info,
     encode_image,
@@ -652,3 +653,33 @@ def test_a_matrix_that_the_image_does_not_use_costs_no_frame(spoiled: dict):
     message = info(**spoiled)
     decode_camera(message, 640, 480, 'K')
     encode_camera_info(HEADER, message, (640, 480), (320, 240))
+
+
+@pytest.mark.parametrize('big', [False, True])
+@pytest.mark.parametrize('encoding', ['32FC1', '16UC1', 'mono16'])
+def test_depth_is_read_in_metres_whatever_its_encoding(encoding: str, big: bool):
+    metres = np.array([[0.5, 1.25, 0], [2, 65.535, 3]])
+    kind = 'f4' if encoding == '32FC1' else 'u2'
+    stored = (metres if kind == 'f4' else metres * 1000).round(4).astype(f'{"<>"[big]}{kind}')
+    rows = np.pad(stored.view(np.uint8).reshape(2, -1), ((0, 0), (0, 5)))  # padded rows
+    message = Image(
+        height=2, width=3, encoding=encoding, is_bigendian=int(big), step=rows.shape[1]
+    )
+    message.data = array('B', rows.tobytes())
+    depth = decode_depth(message)
+    assert depth.dtype == np.float32
+    np.testing.assert_allclose(depth, np.where(metres > 0, metres, np.nan), rtol=1e-6)
+
+
+def test_depth_that_is_not_positive_and_finite_is_not_known():
+    stored = np.array([[np.inf, -np.inf, np.nan, -1, 0, 2]], '<f4')
+    message = Image(
+        height=1, width=6, encoding='32FC1', step=24, data=array('B', stored.tobytes())
+    )
+    np.testing.assert_array_equal(decode_depth(message), [[np.nan] * 5 + [2]])
+
+
+def test_colors_are_not_taken_for_depth():
+    message = Image(height=1, width=1, encoding='rgb8', step=3, data=array('B', bytes(3)))
+    with pytest.raises(ValueError, match="depth of encoding 'rgb8': expected 32FC1"):
+        decode_depth(message)

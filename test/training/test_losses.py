@@ -1,5 +1,7 @@
 """The losses, against values worked out by hand."""
 
+import math
+
 from dpt_ros.training import losses
 import numpy as np
 import pytest
@@ -113,3 +115,15 @@ def test_labels_are_read_where_scores_stand_with_corners_aligned():
     labels = torch.arange(7)[None, None].expand(1, 7, 7)
     # Four scores over seven pixels, corner on corner: pixels 0, 2, 4, 6.
     assert losses.at_scores(labels, (4, 4))[0, 0].tolist() == [0, 2, 4, 6]
+
+
+def test_classes_known_to_be_absent_cost_their_probability():
+    # Softmax of log 1, 2, 5 is 1/8, 2/8, 5/8; the third is said to be absent, in one pixel of two.
+    scores = torch.log(torch.tensor([1.0, 2.0, 5.0])).reshape(1, 3, 1, 1).expand(1, 3, 1, 2)
+    scores = scores.clone()
+    scores[0, :, 0, 1] = 0
+    mask = torch.tensor([[[True, False]]])
+    assert losses.absent(scores, mask, (2,)).item() == pytest.approx(-math.log(3 / 8))
+    assert losses.absent(scores, ~mask, (0, 1)).item() == pytest.approx(-math.log(1 / 3))
+    assert losses.absent(scores, mask & False, (2,)) == 0
+    assert losses.absent(scores, mask, ()).item() == pytest.approx(0)

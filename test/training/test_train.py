@@ -5,7 +5,17 @@ from dataclasses import replace
 import cv2
 from dpt_ros.training.data import Batches, batches, draw, find_pairs, read_pair, Recording, Stage
 from dpt_ros.training.record import draw_curves
-from dpt_ros.training.train import advance, begin, Plan, schedule, train, trained
+from dpt_ros.training.train import (
+    advance,
+    begin,
+    Plan,
+    recent,
+    schedule,
+    train,
+    trained,
+    tuning_plan,
+    worlds_plan,
+)
 from dpt_ros.training.worlds import HELD_OUT, render, TRAINING
 from dpt_ros.zoo import store
 from dpt_ros.zoo.checkpoints import Architecture, BoundedDepth, Checkpoint, RelativeDepth, Resize
@@ -129,8 +139,8 @@ def test_weights_are_tuned_further_on_a_recording(recording, tmp_path, loss):
     data = Recording(plan.stages, find_pairs(recording), seed=0)
     state = train(entry, plan, tmp_path / 'run', workers=0, data=data, weights=weights)
     assert state.curves[-1]['depth'] < state.curves[0]['depth']
-    if entry.labels:
-        assert state.curves[-1]['segmentation'] == 0  # nothing was labelled
+    if entry.labels:  # known is only that what has depth is not the sky
+        assert 0 < state.curves[-1]['segmentation'] < state.curves[0]['segmentation']
     statistics = [key for key in weights if 'running_mean' in key]
     assert all(torch.equal(state.network.state_dict()[key], weights[key]) for key in statistics)
 
@@ -157,3 +167,44 @@ def test_curves_are_drawn_one_panel_a_loss():
     picture = draw_curves(curves)
     assert picture.shape[0] == 2 * draw_curves([{'depth': 1.0}] * 60).shape[0]
     assert picture.dtype == np.uint8 and (picture < 255).any()
+
+
+def test_a_run_of_something_else_is_not_gone_on_with(tmp_path):
+    train(ENTRY, PLAN, tmp_path, workers=0, until=1, about={'model': 'a'})
+    with pytest.raises(ValueError, match='differs in model, seed: go on with the same options'):
+        train(ENTRY, replace(PLAN, seed=1), tmp_path, workers=0, about={'model': 'b'})
+
+
+def test_progress_is_shown_from_where_a_run_begins(tmp_path):
+    seen = []
+
+    def show(state, plan):
+        seen.append((state.step, plan.steps, sorted(recent(state))))
+
+    train(ENTRY, PLAN, tmp_path, workers=0, until=1, show=show)
+    train(ENTRY, PLAN, tmp_path, workers=0, until=2, show=show)
+    losses = ['depth', 'segmentation']
+    assert seen == [(0, 4, []), (1, 4, losses), (1, 4, losses), (2, 4, losses)]
+
+
+def test_recent_losses_are_the_mean_of_the_last_steps():
+    state = begin(ENTRY, PLAN)
+    state.curves = [{'depth': 100.0}, {'depth': 1.0}, {'depth': 3.0}]
+    assert recent(state, steps=2) == {'depth': 2.0}
+
+
+def test_tuning_has_the_learning_rates_of_the_paper():
+    plan = tuning_plan(ENTRY, (32, 64), steps=7, batch=3)
+    assert (plan.backbone_rate, plan.decoder_rate, plan.loss) == (1e-5, 1e-4, 'silog')
+    assert plan.stages == (Stage(7, 3, (32, 64)),) and not plan.norms
+    relative = replace(ENTRY, depth=RelativeDepth())
+    assert tuning_plan(relative, (32, 64), 1, 1).loss == 'relative'
+
+
+def test_half_of_the_steps_on_worlds_are_at_half_the_size():
+    coarse, fine = worlds_plan(5, 4).stages
+    assert (coarse, fine) == (Stage(2, 4, (96, 128)), Stage(3, 4, (192, 256)))
+
+
+def test_a_curve_of_zeros_is_drawn():
+    assert draw_curves([{'depth': 0.0}] * 60).std() > 0
