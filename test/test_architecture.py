@@ -77,9 +77,18 @@ RULES = {
         '**/*.py', unless=('tools/*.py', 'zoo/fetch.py'), never={'dpt_ros.zoo.fetch'}
     ),
     'one file speaks to the internet': Rule('**/*.py', unless=('zoo/fetch.py',), never=INTERNET),
-    'a running node and the demo alone speak rclpy': Rule(
+    'the benchmark is asked by its command alone': Rule(
+        '**/*.py', unless=('bench/*.py', 'tools/cli.py'), never={'dpt_ros.bench'}
+    ),
+    'a running node, the demo and the benchmark alone speak rclpy': Rule(
         '**/*.py',
-        unless=('ros/node.py', 'ros/main.py', 'ros/diagnostics.py', 'tools/demo*.py'),
+        unless=(
+            'ros/node.py',
+            'ros/main.py',
+            'ros/diagnostics.py',
+            'tools/demo*.py',
+            'bench/node.py',
+        ),
         never={'rclpy'},
     ),
 }

@@ -12,6 +12,7 @@ from functools import partial
 import math
 from time import perf_counter
 
+from dpt_ros.conditions import conditions
 from dpt_ros.evaluation.baselines import fit_baselines, Rows
 from dpt_ros.evaluation.datasets import DataSet, Sample, worlds
 from dpt_ros.evaluation.metrics import Confusion, DEPTH, LABELS, mean_scores
@@ -19,7 +20,7 @@ from dpt_ros.evaluation.multiscale import multiscale_labels
 from dpt_ros.evaluation.protocols import METRIC, Protocol, RELATIVE, whole
 from dpt_ros.evaluation.published import PUBLISHED
 from dpt_ros.perception.pipeline import Frame, Options, Perception
-from dpt_ros.perception.runtime import choose_precision, conditions
+from dpt_ros.perception.runtime import choose_precision
 from dpt_ros.training.worlds import TRAINING
 from dpt_ros.zoo.checkpoints import Checkpoint, Restore
 from dpt_ros.zoo.labels import load_labels
@@ -116,7 +117,9 @@ def evaluate(
             for source, values in PUBLISHED.get((trained.name, dataset.name), ())
         ],
         'conditions': {
-            **conditions(device, network.dtype),
+            **conditions(),
+            'device': str(device),
+            'precision': str(network.dtype).removeprefix('torch.'),
             'seconds': round(perf_counter() - began, 1),
         },
     }
@@ -239,11 +242,10 @@ def table(result: dict) -> str:
     dataset, where = result['dataset'], result['conditions']
     how = {'metric': 'metres as they are', 'aligned': 'scale and offset fitted to each image'}
     way = how.get(result['protocol'], 'multi-scale' if result['multiscale'] else 'single scale')
-    versions = ', '.join(f'{name} {version}' for name, version in where['versions'].items())
     lines = [
         f'{result["model"]} on {dataset}: {result["images"]} images, {way}',
-        f'{where["machine"]}, {where["device"]}, {where["precision"]}, {where["threads"]} '
-        f'thread(s), {versions}; {where["seconds"]:.0f} s',
+        f'{where["date"]}, {where["cpu"]}, {where["device"]}, {where["precision"]}, '
+        f'{where["threads"]} thread(s), torch {where["torch"]}; {where["seconds"]:.0f} s',
     ]
     if result['without_truth']:
         lines.append(f'{result["without_truth"]} images have no truth and are left out')

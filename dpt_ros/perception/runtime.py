@@ -2,12 +2,9 @@
 
 from collections.abc import Collection
 from pathlib import Path
-import platform
 import resource
 
 from dpt_ros.model.dpt import DPT
-import numpy as np
-import timm
 import torch
 from torch import Tensor
 
@@ -53,35 +50,6 @@ def memory_in_use(device: torch.device) -> int:
         return torch.cuda.memory_allocated(device)
     pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[1])  # resident
     return pages * resource.getpagesize()
-
-
-def conditions(device: torch.device, dtype: torch.dtype) -> dict:
-    """Tell what a measurement was made with: machine, device, precision, threads, versions."""
-    gpu = torch.cuda.get_device_name(device) if device.type == 'cuda' else None
-    return {
-        'machine': _processor(),
-        'device': gpu or str(device),
-        'precision': str(dtype).removeprefix('torch.'),
-        'threads': torch.get_num_threads(),
-        'versions': {
-            'python': platform.python_version(),
-            'torch': torch.__version__,
-            'timm': timm.__version__,
-            'numpy': np.__version__,
-        },
-    }
-
-
-def _processor() -> str:
-    """Name the processor."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-    if not names:
-        return platform.processor() or platform.machine()
-    return f'{names[0]}, {len(names)} cores'
 
 
 class Runtime:

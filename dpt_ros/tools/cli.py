@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 import json
+import os
 from pathlib import Path
 import sys
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_predict(commands)
     _add_evaluate(commands)
     _add_train(commands)
+    _add_bench(commands)
     return parser.parse_args(argv)
 
 
@@ -239,6 +241,42 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_bench(commands: Commands) -> None:
+    bench = commands.add_parser(
+        'bench',
+        help='measure every stage, beside what a user would write with transformers',
+        description='Measure the network and the way of a frame from message to messages, beside '
+        'a baseline of equal weights in the same process (transformers, copies as cv_bridge and '
+        'sensor_msgs_py make them). Needs transformers: requirements/test.txt.',
+    )
+    bench.add_argument(
+        '--sizes',
+        nargs='+',
+        type=_size,
+        default=[(640, 480), (1280, 720)],
+        metavar='WxH',
+        help='of the images (640x480 1280x720)',
+    )
+    bench.add_argument('--frames', type=int, default=30, help='of each size (%(default)s)')
+    bench.add_argument('--threads', type=int, default=2, help='CPU cores to use (%(default)s)')
+    bench.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (%(default)s)')
+    bench.add_argument(
+        '--node', action='store_true', help='measure the node on a ROS graph too, at 5 to 60 Hz'
+    )
+    bench.add_argument(
+        '--seconds', type=float, default=4.0, help='of each run of the node (%(default)s)'
+    )
+    bench.add_argument(
+        '--loading', default='', metavar='NAME', help='measure loading this network from its file'
+    )
+    bench.add_argument(
+        '--weights', default='', metavar='PATH', help='folder, or file, of --loading'
+    )
+    bench.add_argument('--json', type=Path, metavar='FILE', help='write the results as JSON too')
+    bench.add_argument('--plot', type=Path, metavar='FILE', help='write a picture (.png) of them')
+    bench.set_defaults(run=_bench)
+
+
 def _add_weights_dir(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         '--weights-dir',
@@ -388,6 +426,48 @@ def _range(text: str) -> tuple[int, int]:
     if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
         raise argparse.ArgumentTypeError(f"'{text}' is not two numbers FIRST-LAST, such as 0-60")
     return int(first), int(last)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # as the node does
+    try:
+        from dpt_ros.bench.run import bench
+    except ImportError as error:
+        raise ValueError(
+            f'the baseline is not installed ({error}): pip install -r requirements/test.txt'
+        ) from None
+    import cv2
+    from dpt_ros.bench.report import draw, table, to_json
+
+    for file in (arguments.json, arguments.plot):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+    with tqdm(desc='measuring', unit='step', leave=False, disable=None) as bar:
+        results = bench(
+            arguments.sizes,
+            frames=arguments.frames,
+            threads=arguments.threads,
+            device=arguments.device,
+            node=arguments.node,
+            seconds=arguments.seconds,
+            loading=arguments.loading,
+            weights=arguments.weights,
+            show=bar.update,
+        )
+    print(table(results))
+    if arguments.json is not None:
+        arguments.json.write_text(to_json(results), encoding='utf-8')
+    if arguments.plot is not None:
+        cv2.imwrite(str(arguments.plot), draw(results['frames'])[..., ::-1])
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Read WIDTHxHEIGHT."""
+    try:
+        width, height = map(int, text.split('x'))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size as 640x480") from None
+    return width, height
 
 
 def _numbers(text: str) -> tuple[float, float, float, float]:

@@ -1,19 +1,17 @@
 """What is left of a training: weights to ship, a record of how they came about, and a picture."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 import json
 from pathlib import Path
-import subprocess
 
 import cv2
-from dpt_ros.perception.runtime import conditions
+from dpt_ros.conditions import conditions
 from dpt_ros.training.train import describe, Plan, smooth, State, trained
 from dpt_ros.zoo.checkpoints import Checkpoint
 from dpt_ros.zoo.store import checksum
 import numpy as np
-from safetensors.torch import save_file
-import torch
+from safetensors.torch import save
 
 _PANEL = (320, 640)  # rows and columns of one curve
 _MARGIN = 48
@@ -22,7 +20,7 @@ _MARGIN = 48
 def write_weights(state: State, folder: Path) -> Path:
     """Write FOLDER/weights.safetensors, which the node and every tool load."""
     path = folder / 'weights.safetensors'
-    save_file(trained(state), path)
+    path.write_bytes(save(trained(state)))  # `save_file` would keep others from reading it
     return path
 
 
@@ -53,8 +51,7 @@ def write_record(
         'hours': round(state.seconds / 3600, 2),
         'curves': _summary(state.curves),
         'evaluation': evaluation,
-        'commit': _commit(),
-        'conditions': conditions(device, torch.bfloat16 if plan.half else torch.float32),
+        'conditions': {**conditions(), 'device': str(device)},
     }
     record.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
     cv2.imwrite(str(picture), draw_curves(state.curves)[..., ::-1])
@@ -64,11 +61,16 @@ def write_record(
 def _summary(curves: list[dict[str, float]], points: int = 20) -> dict[str, list[float]]:
     """Thin every curve, smoothed, out to some points."""
     at = np.linspace(0, len(curves) - 1, min(points, len(curves))).astype(int)
-    smoothed = {k: smooth([step[k] for step in curves], 50) for k in curves[0]}
+    smoothed = {k: smooth([step[k] for step in curves], _reach(curves)) for k in curves[0]}
     return {
         'step': (at + 1).tolist(),
         **{k: [round(values[i], 4) for i in at] for k, values in smoothed.items()},
     }
+
+
+def _reach(values: Sequence) -> float:
+    """Choose over how many steps a curve is smoothed."""
+    return min(50.0, max(1.0, len(values) / 20))
 
 
 def draw_curves(curves: list[dict[str, float]]) -> np.ndarray:
@@ -85,8 +87,8 @@ def _draw_curve(title: str, values: list[float]) -> np.ndarray:
     for value in np.exp(np.linspace(low, high, 5)):
         y = _height(np.log(value), low, high)
         cv2.line(panel, (_MARGIN, y), (columns - 8, y), (225, 225, 225))
-        _write(panel, f'{value:.2f}', (4, y + 4))
-    smoothed = np.log(np.maximum(smooth(values, 50), 1e-6))
+        _write(panel, f'{value:.2g}', (4, y + 4))
+    smoothed = np.log(np.maximum(smooth(values, _reach(values)), 1e-6))
     for line, color, thick in ((logs, (190, 205, 230), 1), (smoothed, (40, 70, 150), 2)):
         across = np.linspace(_MARGIN, columns - 8, len(line))
         points = np.stack((across, [_height(v, low, high) for v in line]), axis=1)
@@ -103,13 +105,3 @@ def _height(value: float, low: float, high: float) -> int:
 
 def _write(panel: np.ndarray, text: str, at: tuple[int, int]) -> None:
     cv2.putText(panel, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (60, 60, 60), 1, cv2.LINE_AA)
-
-
-def _commit() -> str | None:
-    """Return the git commit of this code, if it is a checkout that has one."""
-    command = ['git', '-C', str(Path(__file__).parent), 'describe', '--always', '--dirty']
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None

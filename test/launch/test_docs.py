@@ -5,6 +5,8 @@ from pathlib import Path
 import re
 from typing import Any
 
+from dpt_ros.evaluation.datasets import DATASETS
+from dpt_ros.evaluation.metrics import DEPTH, LABELS
 from dpt_ros.ros.outputs import LABEL_INFO, OUTPUTS
 from dpt_ros.ros.parameters import FIELDS
 import pytest
@@ -99,3 +101,14 @@ def test_topics_have_the_qos_that_the_page_tells(seen: Any):
     assert 'Best effort, keep last 1:' in page
     assert outputs == {('RELIABLE', 'VOLATILE')}
     assert 'Reliable, keep last 2, volatile:' in page
+
+
+def test_the_page_on_evaluation_names_every_data_set_and_score():
+    listed = {cells[0].strip('`') for cells in rows('evaluation.md', '## Data sets')}
+    assert listed == set(DATASETS)
+    told = {
+        key.strip(' `')
+        for cells in rows('evaluation.md', '## What `--json` holds')
+        for key in cells[0].split(',')
+    }
+    assert {*DEPTH, *LABELS, 'conditions', 'baselines', 'published', 'aligned', 'iou'} <= told

@@ -1,0 +1,120 @@
+"""A benchmark's result for people: a table, and a picture of where the time goes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+import json
+from typing import Any
+
+import cv2
+import numpy as np
+
+INK = (60, 60, 60)
+COLORS = (
+    (68, 114, 196),
+    (237, 125, 49),
+    (112, 173, 71),
+    (255, 192, 0),
+    (91, 155, 213),
+    (158, 72, 14),
+    (99, 99, 99),
+    (165, 105, 189),
+    (38, 166, 154),
+)
+BAR, LEFT, WIDTH, LEGEND = 34, 150, 1100, 60
+
+
+def to_json(results: Mapping[str, Any]) -> str:
+    """Write results as JSON; what is a dataclass becomes an object."""
+    return json.dumps(results, indent=2, default=_plain) + '\n'
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Lay the results out as text."""
+    lines = [f'{name}: {value}' for name, value in results['conditions'].items()]
+    network = results['network']
+    lines += [
+        '',
+        'network, ViT-Tiny DPT at 256x256, equal weights: ours '
+        f'{network["ours_ms"]:.1f} ms, transformers {network["transformers_ms"]:.1f} ms, ratio '
+        f'{network["network_ratio"]:.2f} (outputs differ by {network["difference"]:.1e} of their '
+        'deviation)',
+    ]
+    for size, found in results['frames'].items():
+        lines += ['', f'{size:<16}{"median ms":>10}{"p95 ms":>10}{"share":>8}{"MB":>8}']
+        for name, stage in found['stages'].items():
+            moved = '' if stage.megabytes is None else f'{stage.megabytes:.1f}'
+            lines.append(
+                f'  {name:<14}{stage.median_ms:>10.2f}{stage.p95_ms:>10.2f}'
+                f'{stage.share:>8.0%}{moved:>8}'
+            )
+        baseline = found['baseline']
+        lines.append(
+            f'  around the network {found["around_ms"]:.1f} ms, baseline '
+            f'{baseline["around_ms"]:.1f} ms, ratio {found["around_ratio"]:.2f}; '
+            f'{found["frames_per_second"]:.1f} frames/s in process'
+        )
+    if runs := results.get('node'):
+        lines += ['', _ROW.format('node', 'Hz in', 'Hz out', 'sent', 'lost', 'p50', 'p95', 'p99')]
+        lines += [
+            _ROW.format(
+                f'{run.size} {run.outputs}',
+                f'{run.rate:g}' if run.rate else 'full',
+                f'{run.per_second:.1f}',
+                run.sent,
+                run.sent - run.answered,
+                *(f'{ms:.0f}' for ms in (run.p50_ms, run.p95_ms, run.p99_ms)),
+            )
+            for run in runs
+        ]
+    if loading := results.get('loading'):
+        lines += [
+            '',
+            f'loading {loading.name}, {loading.file_megabytes:.0f} MB: '
+            f'{loading.cpu_seconds:.2f} s of CPU, {loading.checksum_cpu_seconds:.2f} s of it for '
+            f'the checksum; peak memory {loading.peak_over_file:.2f} times the file',
+        ]
+    memory = ', '.join(f'{name} {value:.0f} MB' for name, value in results['memory'].items())
+    return '\n'.join([*lines, '', f'peak memory of this process: {memory}'])
+
+
+_ROW = '{:<36}{:>7}{:>8}{:>6}{:>6}{:>7}{:>7}{:>7}'
+
+
+def draw(frames: Mapping[str, Any]) -> np.ndarray:
+    """Draw each size's stages and its baseline as two bars: (H, W, 3) uint8, RGB."""
+    bars: list[tuple[str, Sequence[tuple[str, float]]]] = []
+    for size, found in frames.items():
+        stages = [(n, s.median_ms) for n, s in found['stages'].items() if n != 'total']
+        baseline = found['baseline']
+        bars.append((f'{size} ours', stages))
+        around, network = baseline['around_ms'], baseline['network_ms']
+        bars.append((f'{size} baseline', [('around', around), ('network', network)]))
+    names = list(dict.fromkeys(name for _, parts in bars for name, _ in parts))
+    color = {name: COLORS[index % len(COLORS)] for index, name in enumerate(names)}
+    longest = max(sum(ms for _, ms in parts) for _, parts in bars)
+    scale = (WIDTH - LEFT - 100) / longest
+    picture = np.full((len(bars) * (BAR + 12) + LEGEND, WIDTH, 3), 255, np.uint8)
+    for index, name in enumerate(names):
+        left = 20 + 105 * index
+        cv2.rectangle(picture, (left, 14), (left + 14, 28), color[name], -1)
+        _write(picture, name, (left + 20, 26))
+    for index, (title, parts) in enumerate(bars):
+        top, x = LEGEND + index * (BAR + 12), float(LEFT)
+        _write(picture, title, (8, top + BAR // 2 + 4))
+        for name, ms in parts:
+            end = x + ms * scale
+            cv2.rectangle(picture, (round(x), top), (round(end), top + BAR), color[name], -1)
+            x = end
+        total = sum(ms for _, ms in parts)
+        _write(picture, f'{total:.0f} ms', (round(x) + 6, top + BAR // 2 + 4))
+    return picture
+
+
+def _write(picture: np.ndarray, text: str, at: tuple[int, int]) -> None:
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1, cv2.LINE_AA)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value.item()  # of NumPy

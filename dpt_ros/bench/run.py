@@ -1,0 +1,56 @@
+"""`dpt bench`: everything in one run, so that ratios hold on any machine."""
+
+from collections.abc import Callable, Sequence
+import resource
+from typing import Any
+
+import cv2
+from dpt_ros.bench.frames import bench_frames, bench_network
+from dpt_ros.bench.loading import bench_loading
+from dpt_ros.bench.node import bench_node
+from dpt_ros.conditions import conditions
+import torch
+
+SIZES = ((640, 480), (1280, 720))
+RATES = (5.0, 15.0, 30.0, 60.0, 0.0)
+
+
+def bench(
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    *,
+    frames: int = 30,
+    threads: int = 2,
+    device: str = 'auto',
+    node: bool = False,
+    seconds: float = 4.0,
+    loading: str = '',
+    weights: str = '',
+    show: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
+    """
+    Measure the network, the way of a frame, and on request the node and the loading.
+
+    :param sizes: (width, height) of images.
+    :param frames: of each size; `seconds` of each run of the node.
+    :param loading: name of a network to load from its file; `weights` is that, or its folder.
+    :param show: called after each step.
+    """
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    network = bench_network(frames, device, show)
+    results: dict[str, Any] = {
+        'conditions': conditions(),
+        'network': network,
+        'frames': bench_frames(sizes, frames, device, show),
+    }
+    results['network_ratio'] = network['network_ratio']
+    first = results['frames'][f'{sizes[0][0]}x{sizes[0][1]}']
+    results['around_ratio'] = first['around_ratio']
+    if node:
+        results['node'] = bench_node(sizes, RATES, seconds, show)
+    if loading:
+        results['loading'] = bench_loading(loading, weights)
+    results['memory'] = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
+    if torch.cuda.is_available():
+        results['memory']['device'] = torch.cuda.max_memory_allocated() / 1e6
+    return results

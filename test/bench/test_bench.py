@@ -1,0 +1,158 @@
+"""The benchmark measures what it says it measures. No time is judged here."""
+
+from collections.abc import Iterator
+import json
+from pathlib import Path
+
+from dpt_ros.bench.baseline import Baseline
+from dpt_ros.bench.frames import (
+    bench_frames,
+    bench_network,
+    camera_info,
+    Ours,
+    picture,
+    Stage,
+    summarize,
+)
+from dpt_ros.bench.loading import bench_loading, measure
+from dpt_ros.bench.report import draw, table, to_json
+from dpt_ros.bench.twins import adopt, build_twins, LABELS
+from dpt_ros.conditions import conditions
+from dpt_ros.perception.pipeline import Perception
+from dpt_ros.ros.messages import encode_image
+from dpt_ros.ros.outputs import OUTPUTS
+from dpt_ros.tools import cli
+from dpt_ros.zoo.labels import load_labels
+import numpy as np
+import pytest
+from std_msgs.msg import Header
+import torch
+
+WIDTH, HEIGHT = 96, 64
+IMAGE = encode_image(Header(), picture(WIDTH, HEIGHT), 'rgb8')
+INFO = camera_info(WIDTH, HEIGHT)
+
+
+@pytest.fixture(scope='module')
+def theirs() -> tuple:
+    return build_twins()
+
+
+@pytest.fixture(scope='module')
+def baseline(theirs: tuple) -> Baseline:
+    return Baseline(*theirs, load_labels(LABELS))
+
+
+@pytest.fixture(scope='module')
+def ours(theirs: tuple) -> Ours:
+    twins = adopt(*theirs)
+    return Ours(Perception(*twins, device=torch.device('cpu'), dtype=torch.float32))
+
+
+@pytest.fixture(scope='module')
+def results() -> Iterator[dict]:
+    steps: list[bool] = []
+    network = bench_network(2, 'cpu', lambda: steps.append(True))
+    frames = bench_frames([(WIDTH, HEIGHT)], 2, 'cpu', lambda: steps.append(True))
+    assert len(steps) == 7  # two of the network, five frames: three of them to warm up
+    yield {'conditions': conditions(), 'network': network, 'frames': frames, 'memory': {'host': 1}}
+
+
+def test_the_twins_compute_the_same(results: dict):
+    assert results['network']['difference'] < 1e-4
+
+
+def test_the_twins_share_one_backbone(ours: Ours):
+    assert len(ours._perception._passes) == 1
+
+
+def test_the_network_computes_something(theirs: tuple):
+    depth, labels = theirs
+    image = torch.rand((1, 3, 256, 256), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        raw, scores = depth(image).predicted_depth, labels(image).logits
+    assert raw.std() > 0.1 * raw.mean() > 0
+    assert raw.min() > 0
+    assert len(scores.argmax(dim=1).unique()) > 1
+
+
+def test_the_baseline_makes_a_message_of_every_topic(baseline: Baseline):
+    messages, network = baseline(IMAGE, INFO)
+    topics = [output for output in OUTPUTS if 'inverse' not in output.topic]
+    wanted = [output.message for output in topics]
+    assert sorted(type(m).__name__ for m in messages) == sorted(kind.__name__ for kind in wanted)
+    assert network > 0
+    sizes = [len(m.data) // (WIDTH * HEIGHT) for m in messages if hasattr(m, 'data')]
+    assert sorted(sizes) == [1, 1, 3, 3, 4, 32]
+
+
+def test_the_clouds_of_both_have_one_layout(baseline: Baseline):
+    cloud = baseline(IMAGE, INFO)[0][5]
+    points = np.frombuffer(cloud.data, np.float32).reshape(HEIGHT, WIDTH, 8)
+    depth = np.frombuffer(baseline(IMAGE, INFO)[0][0].data, np.float32).reshape(HEIGHT, WIDTH)
+    known = np.isfinite(depth)
+    np.testing.assert_array_equal(points[known][:, 2], depth[known])
+    rays = (np.arange(WIDTH) - INFO.k[2]) / INFO.k[0]
+    np.testing.assert_allclose(points[..., 0], rays * np.where(known, depth, np.nan), rtol=1e-5)
+    colors = np.ascontiguousarray(points[..., 4]).view(np.uint8).reshape(HEIGHT, WIDTH, 4)
+    np.testing.assert_array_equal(colors[..., 2::-1], picture(WIDTH, HEIGHT))
+
+
+def test_the_stages_add_up_to_the_whole(ours: Ours):
+    seconds, moved = ours(IMAGE, INFO)
+    whole = seconds.pop('total')
+    assert 0.8 * whole < sum(seconds.values()) <= whole
+    assert moved['upload'] == 3 * WIDTH * HEIGHT
+    assert moved['encode'] == (4 + 3 + 1 + 1 + 3 + 32) * WIDTH * HEIGHT
+
+
+def test_stages_are_summarized_over_frames():
+    runs = [{'a': 0.001 * n, 'total': 0.002 * n} for n in range(1, 102)]
+    stages = summarize(runs, {'a': 2_000_000})
+    assert stages['a'] == Stage(pytest.approx(51), pytest.approx(96), pytest.approx(0.5), 2.0)
+    assert stages['total'].megabytes is None
+
+
+def test_the_ratio_is_of_the_time_around_the_network(results: dict):
+    (found,) = results['frames'].values()
+    assert found['around_ratio'] == found['baseline']['around_ms'] / found['around_ms']
+    baseline = found['baseline']
+    assert baseline['total_ms'] == pytest.approx(
+        baseline['around_ms'] + baseline['network_ms'], rel=0.2
+    )
+
+
+def test_results_are_told_in_all_three_ways(results: dict):
+    told = table(results)
+    assert all(str(name) in told for name in results['conditions'])
+    assert 'classify' in told and 'around the network' in told
+    again = json.loads(to_json(results))
+    (found,) = again['frames'].values()
+    assert found['stages']['network']['median_ms'] > 0
+    shown = draw(results['frames'])
+    assert (shown.shape[2], shown.dtype) == (3, np.uint8)
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 9  # a color each stage
+
+
+def test_loading_is_measured_in_a_process_of_its_own():
+    loading = bench_loading('dpt_tiny')
+    assert loading.file_megabytes == pytest.approx(10.96, abs=0.01)
+    assert loading.cpu_seconds > loading.checksum_cpu_seconds > 0
+    assert loading.peak_over_file > 0.5
+
+
+def test_loading_a_file_that_is_missing_says_so(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match='dpt fetch dpt_large_midas'):
+        measure('dpt_large_midas', str(tmp_path))
+
+
+def test_conditions_name_the_machine():
+    found = conditions()
+    assert found['cores'] >= 1
+    assert found['torch'] == torch.__version__.split('+')[0]
+
+
+def test_a_size_that_is_none_is_refused(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        cli.main(['bench', '--sizes', 'big'])
+    assert "'big' is not a size as 640x480" in capsys.readouterr().err
