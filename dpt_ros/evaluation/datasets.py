@@ -38,10 +38,13 @@ class DataSet:
     labels: str | None = None  # the set of classes that its labels are of
     multiscale: bool = False  # its labels are for `multiscale`
     without_truth: int = 0  # images of the split that no truth was published of
+    limited_from: int | None = None  # images there are, if not all are scored
 
     def first(self, count: int | None) -> 'DataSet':
         """Return the first `count` images of it; None: all."""
-        return self if count is None else replace(self, items=self.items[:count])
+        if count is None or count >= len(self.items):
+            return self
+        return replace(self, items=self.items[:count], limited_from=len(self.items))
 
 
 def open_dataset(name: str, root: Path | None = None, split: Path | None = None) -> DataSet:

@@ -98,30 +98,36 @@ def evaluate(
     for sample in map(dataset.read, progress(dataset.items, trained.name)):
         for name, answer in answers.items():
             tallies[name].add(answer(sample), sample)
-    scores = {name: tally.result() for name, tally in tallies.items()}
-    same = fitted_on is dataset
-    return {
-        'model': trained.name,
-        'dataset': dataset.name,
-        'images': len(dataset.items),
-        'without_truth': dataset.without_truth,
-        'protocol': next(iter(protocols), None),
-        'multiscale': dataset.multiscale,
-        **scores.pop(trained.name),
-        'baselines': {
-            'fitted_on': f'{len(fitted_on.items)} images{", those scored" if same else ""}',
-            **scores,
-        },
-        'published': [
-            {'source': source, **values}
-            for source, values in PUBLISHED.get((trained.name, dataset.name), ())
-        ],
+    return _result(trained.name, dataset, fitted_on, tallies) | {
         'conditions': {
             **conditions(),
             'device': str(device),
             'precision': str(network.dtype).removeprefix('torch.'),
             'seconds': round(perf_counter() - began, 1),
-        },
+        }
+    }
+
+
+def _result(
+    name: str, dataset: DataSet, fitted_on: DataSet, tallies: Mapping[str, 'Tally']
+) -> dict:
+    """Put the scores of all together, those of the network called `name` first."""
+    scores = {who: tally.result() for who, tally in tallies.items()}
+    same = ', those scored' if fitted_on is dataset else ''
+    return {
+        'model': name,
+        'dataset': dataset.name,
+        'images': len(dataset.items),
+        'limited_from': dataset.limited_from,
+        'without_truth': dataset.without_truth,
+        'protocol': next(iter(tallies[name].protocols), None),
+        'multiscale': dataset.multiscale,
+        **scores.pop(name),
+        'baselines': {'fitted_on': f'{len(fitted_on.items)} images{same}', **scores},
+        'published': [
+            {'source': source, **values}
+            for source, values in PUBLISHED.get((name, dataset.name), ())
+        ],
     }
 
 
@@ -212,13 +218,13 @@ class Tally:
 
     def __init__(self, protocols: Mapping[str, Protocol], classes: Sequence[str]):
         """Begin without images; `classes` are none where no labels are scored."""
-        self._protocols = protocols
+        self.protocols = protocols
         self._depth: dict[str, list[dict[str, float]]] = {name: [] for name in protocols}
         self._confusion = Confusion(classes) if classes else None
 
     def add(self, answer: Answer, sample: Sample) -> None:
         """Score one image."""
-        for name, protocol in self._protocols.items():
+        for name, protocol in self.protocols.items():
             prediction = answer.inverse_depth if protocol.aligned else answer.depth
             if prediction is not None and sample.depth is not None:
                 self._depth[name].append(protocol.score(prediction, sample.depth))
@@ -242,8 +248,9 @@ def table(result: dict) -> str:
     dataset, where = result['dataset'], result['conditions']
     how = {'metric': 'metres as they are', 'aligned': 'scale and offset fitted to each image'}
     way = how.get(result['protocol'], 'multi-scale' if result['multiscale'] else 'single scale')
+    part = f', the first of {result["limited_from"]}' * bool(result['limited_from'])
     lines = [
-        f'{result["model"]} on {dataset}: {result["images"]} images, {way}',
+        f'{result["model"]} on {dataset}: {result["images"]} images{part}, {way}',
         f'{where["date"]}, {where["cpu"]}, {where["device"]}, {where["precision"]}, '
         f'{where["threads"]} thread(s), torch {where["torch"]}; {where["seconds"]:.0f} s',
     ]

@@ -354,6 +354,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.single_scale:
         dataset = replace(dataset, multiscale=False)
     result = evaluate(trained, dataset, _device(arguments), progress=_progress)
+    result |= {'root': arguments.root and str(arguments.root), 'weights': arguments.weights}
     print(json.dumps(result, indent=2) if arguments.json else table(result))
 
 

@@ -223,7 +223,8 @@ def test_baselines_of_worlds_are_fitted_to_worlds_for_training(tiny: dict):
 
 def test_the_table_tells_scores_and_what_they_are_of(tiny: dict):
     text = table(tiny)
-    assert text.startswith('dpt_tiny on worlds: 2 images, metres as they are\n')
+    told = 'dpt_tiny on worlds: 2 images, the first of 512, metres as they are\n'
+    assert text.startswith(told) and tiny['limited_from'] == 512
     for word in (f'{tiny["abs_rel"]:.3f}', f'{tiny["aligned"]["silog"]:.3f}', 'constant', 'torch'):
         assert word in text
     assert 'not published: dpt_tiny on worlds' in text

@@ -6,19 +6,21 @@ from dpt_ros.evaluation.metrics import align, Confusion, DEPTH, mean_scores, sco
 import numpy as np
 import pytest
 
-TRUTH = np.array([1.0, 2.0, 4.0], np.float32)
-DEPTH_MAP = np.array([1.25, 2.0, 8.0], np.float32)  # ratios 1.25, 1 and 2, exact in float32
+TRUTH = np.array([1.0, 2.0, 4.0, 4.0], np.float32)
+DEPTH_MAP = np.array([1.25, 2.0, 8.0, 7.0], np.float32)  # ratios 1.25, 1, 2 and 1.75, exactly
+LOGS = [log(1.25), 0, log(2), log(1.75)]
+SQUARES = sum(value**2 for value in LOGS) / 4
 BY_HAND = {
-    'abs_rel': (0.25 + 0 + 1) / 3,
-    'sq_rel': (0.0625 + 0 + 16 / 4) / 3,
-    'rmse': sqrt((0.0625 + 0 + 16) / 3),
-    'rmse_log': sqrt((log(1.25) ** 2 + log(2) ** 2) / 3),
-    'silog': 100 * sqrt((log(1.25) ** 2 + log(2) ** 2) / 3 - ((log(1.25) + log(2)) / 3) ** 2),
-    'log10': (log10(1.25) + log10(2)) / 3,
-    'delta1': 1 / 3,  # 1.25 itself is not below 1.25
-    'delta2': 2 / 3,
-    'delta3': 2 / 3,  # 2 is not below 1.953125
-    'bad_pixels': 100 / 3,  # nor is 1.25 above 1.25
+    'abs_rel': (0.25 + 0 + 1 + 0.75) / 4,
+    'sq_rel': (0.0625 + 0 + 16 / 4 + 9 / 4) / 4,
+    'rmse': sqrt((0.0625 + 0 + 16 + 9) / 4),
+    'rmse_log': sqrt(SQUARES),
+    'silog': 100 * sqrt(SQUARES - (sum(LOGS) / 4) ** 2),
+    'log10': (log10(1.25) + log10(2) + log10(1.75)) / 4,
+    'delta1': 1 / 4,  # 1.25 itself is not below 1.25
+    'delta2': 2 / 4,  # 1.75 is not below 1.5625
+    'delta3': 3 / 4,  # 2 is not below 1.953125
+    'bad_pixels': 50,  # 1.25 is not above 1.25
 }
 
 

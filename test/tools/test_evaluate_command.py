@@ -31,6 +31,7 @@ def test_json_is_flat_and_alone_on_stdout(folder: Path, capsys: pytest.CaptureFi
     said = run(capsys, '--dataset', 'folder', '--root', folder, '--limit', 2, '--json')
     result = json.loads(said)
     assert (result['model'], result['dataset'], result['images']) == ('dpt_tiny', 'folder', 2)
+    assert (result['root'], result['weights']) == (str(folder), '')
     assert result['abs_rel'] > 0 and result['aligned']['abs_rel'] == pytest.approx(0, abs=1e-5)
     assert result['baselines']['constant']['abs_rel'] == pytest.approx(0, abs=1e-6)
 
