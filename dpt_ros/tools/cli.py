@@ -208,13 +208,18 @@ def _add_train(commands: Commands) -> None:
         metavar='FIRST-LAST',
         help='numbers of the frames to train on; the others are scored (the first four fifths)',
     )
-    train.add_argument('--model', default='dpt_tiny', metavar='NAME', help='(%(default)s)')
+    train.add_argument(
+        '--model', default='dpt_tiny', metavar='NAME', help='see `dpt models` (%(default)s)'
+    )
     _add_weights(train)
     train.add_argument(
-        '--steps', type=_positive, metavar='N', help='with --world 4000, half of them coarse; 150'
+        '--steps',
+        type=_positive,
+        metavar='N',
+        help='(150; with --world 4000, half of them coarse)',
     )
     train.add_argument(
-        '--batch', type=_positive, metavar='N', help='images a step; with --world 16, else 8'
+        '--batch', type=_positive, metavar='N', help='images a step (8; with --world 16)'
     )
     train.add_argument(
         '--workers', type=int, default=1, help='processes that make images ahead (%(default)s)'
@@ -228,7 +233,7 @@ def _add_device(command: argparse.ArgumentParser) -> None:
         '--device', default='auto', help='auto, cpu, cuda or cuda:N (%(default)s)'
     )
     command.add_argument(
-        '--threads', type=_positive, metavar='N', help='CPU cores to compute on (all)'
+        '--threads', type=_positive, metavar='N', help='CPU cores to compute on (as PyTorch likes)'
     )
 
 
