@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
@@ -16,5 +17,5 @@ def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
     nothing = depth > far
     if sky is not None:
         nothing |= sky
-    depth = depth.masked_fill(~(depth >= near), torch.nan)
-    return depth.masked_fill_(nothing, torch.inf)
+    below = torch.nextafter(torch.tensor(near), torch.tensor(-torch.inf)).item()
+    return F.threshold(depth, below, torch.nan).masked_fill_(nothing, torch.inf)

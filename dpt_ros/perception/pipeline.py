@@ -133,11 +133,12 @@ class Perception:
         if segmentation is not None and segmentation.checkpoint.labels is not None:
             self.labels = load_labels(segmentation.checkpoint.labels)
             self._sky = self.labels.find('sky')
-            self._colors = torch.tensor(self.labels.colors, dtype=torch.uint8, device=device)
+            self._colors = _table(self.labels.colors, device)
         turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)
-        self._turbo = torch.from_numpy(turbo[::-1, 0, ::-1].copy()).to(device)  # near is red
+        black_then_red_to_blue = np.concatenate((turbo[:1, 0] * 0, turbo[::-1, 0, ::-1]))
+        self._turbo = torch.from_numpy(black_then_red_to_blue).to(device)  # near is red
         self._rays = lru_cache(maxsize=8)(
-            lambda camera: torch.from_numpy(camera.rays()).to(device)
+            lambda camera: torch.from_numpy(camera.rays()).permute(2, 0, 1).contiguous().to(device)
         )
 
     @property
@@ -207,9 +208,12 @@ class Perception:
         if 'segmentation' in tasks:
             with _stage(seconds, 'classify'):
                 labels, maps['confidence'] = classify(raw['segmentation'], size)
-                maps['sky'] = torch.isin(labels, torch.tensor(self._sky, device=self.device))
-                unsure = maps['confidence'] < options.segmentation_min_confidence
-                maps['labels'] = labels.masked_fill_(unsure, self._unlabelled)
+                if self._sky:
+                    maps['sky'] = torch.stack([labels == index for index in self._sky]).any(dim=0)
+                if options.segmentation_min_confidence > 0:
+                    sure = maps['confidence'] >= options.segmentation_min_confidence
+                    labels = labels.masked_fill_(~sure, self._unlabelled)
+                maps['labels'] = labels
         entry = self._depth.checkpoint if self._depth is not None else None
         if 'depth' in tasks and entry is not None and entry.depth is not None:
             with _stage(seconds, 'metres'):
@@ -265,8 +269,7 @@ class Perception:
             products['inverse_depth'] = maps['inverse_depth']
         if labels is not None:
             if 'labels' in wanted:
-                narrow = torch.uint8 if self._unlabelled == 255 else torch.int32
-                products['labels'] = labels.to(narrow)
+                products['labels'] = labels
             if 'confidence' in wanted:
                 products['confidence'] = (maps['confidence'] * 255).round().to(torch.uint8)
             if 'overlay' in wanted:
@@ -291,15 +294,18 @@ class Perception:
 
     def _overlay(self, colors: Tensor, labels: Tensor, options: Options) -> Tensor:
         """Tint the image by class; unlabelled pixels stay as they are."""
-        known = labels < self._colors.shape[0]
-        tint = self._colors[labels.clamp_max(self._colors.shape[0] - 1)]
-        blend = torch.lerp(colors.float(), tint.float(), options.segmentation_overlay_opacity)
-        return torch.where(known[..., None], blend.round().to(torch.uint8), colors)
+        tint = _look_up(self._colors, labels)
+        weight = round(options.segmentation_overlay_opacity * 128)  # whole numbers are faster
+        blend = colors.short() * (128 - weight) + tint.short() * weight
+        blend = ((blend + 64) >> 7).to(torch.uint8)
+        if options.segmentation_min_confidence == 0:
+            return blend
+        return torch.where((labels == self._unlabelled)[..., None], colors, blend)
 
     def _color(self, depth: Tensor, farthest: float) -> Tensor:
         """Color depth over the fixed range 0 to `farthest` metres; unknown and sky are black."""
-        steps = (depth.nan_to_num(0, 0, 0) * (255 / farthest)).clamp_(0, 255).long()
-        return self._turbo[steps].masked_fill_(~depth.isfinite()[..., None], 0)
+        steps = depth.nan_to_num(-farthest, -farthest) * (255 / farthest)
+        return _look_up(self._turbo, steps.clamp_(-1, 255).int() + 1)
 
 
 def _networks(
@@ -347,6 +353,18 @@ def _resize(depth: Tensor, size: tuple[int, int], restore: Restore) -> Tensor:
         return depth
     mode, align_corners = restore.mode, restore.align_corners
     return F.interpolate(depth[:, None], size, mode=mode, align_corners=align_corners)[:, 0]
+
+
+def _table(colors: Sequence[tuple[int, int, int]], device: torch.device) -> Tensor:
+    """Make a table of colors, (N, 3) uint8, in which every label has a row, unlabelled too."""
+    rows = torch.zeros((256 if len(colors) <= 255 else 65536, 3), dtype=torch.uint8)
+    rows[: len(colors)] = torch.tensor(colors, dtype=torch.uint8)
+    return rows.to(device)
+
+
+def _look_up(table: Tensor, indices: Tensor) -> Tensor:
+    """Return the rows (3,) of a table for indices (H, W): (H, W, 3)."""
+    return table.index_select(0, indices.flatten().int()).view(*indices.shape, 3)
 
 
 def _shrink(pixels: Tensor, height: int, width: int) -> Tensor:

@@ -1,6 +1,8 @@
 """Tiled classification against the published order of steps on whole images."""
 
-from dpt_ros.perception.classify import classify, TILE
+import math
+
+from dpt_ros.perception.classify import classify, tile_side
 import pytest
 import torch
 from torch import Tensor
@@ -8,11 +10,13 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+FIVE = tile_side(5)  # pixels, for five classes
 CASES = {  # (batch, classes, h, w), (H, W)
-    'one tile': ((1, 5, 12, 16), (TILE, TILE)),
-    'a pixel more than tiles': ((1, 5, 12, 16), (TILE + 1, 2 * TILE + 1)),
+    'one tile': ((1, 5, 12, 16), (FIVE, FIVE)),
+    'a pixel more than tiles': ((1, 5, 12, 16), (FIVE + 1, 2 * FIVE + 1)),
     'smaller than the scores': ((1, 4, 48, 64), (37, 51)),
-    'one of many tiles is a sliver': ((2, 7, 30, 20), (200, 131)),
+    'one of many tiles is a sliver': ((2, 7, 30, 20), (400, 231)),
+    'more classes than 8 bits count': ((1, 300, 6, 8), (30, 40)),
     '150 classes': ((1, 150, 10, 14), (120, 160)),
     'a batch': ((2, 10, 24, 32), (100, 140)),
     'twice, the head of the network itself': ((1, 6, 24, 32), (48, 64)),
@@ -48,13 +52,26 @@ def test_labels_are_those_of_the_whole_image(shape: tuple[int, ...], size: tuple
     order = probabilities(scores, size).argmax(dim=1)
     clear = first - second > 1e-4  # elsewhere the last bit of a sum decides
     assert clear.float().mean() > 0.99
-    assert torch.equal(labels[clear], order[clear])
+    assert torch.equal(labels.long()[clear], order[clear])
+
+
+def test_of_equal_scores_the_first_wins():
+    scores = torch.zeros((1, 4, 6, 8))
+    scores[:, 0] = -1
+    labels, confidence = classify(scores, (20, 20))
+    assert labels.unique().tolist() == [1]
+    torch.testing.assert_close(confidence, torch.full((1, 20, 20), 1 / (3 + math.exp(-1))))
+
+
+def test_above_255_classes_labels_are_wider():
+    assert classify(random_scores((1, 255, 4, 4)), (8, 8))[0].dtype == torch.uint8
+    assert classify(random_scores((1, 256, 4, 4)), (8, 8))[0].dtype == torch.int32
 
 
 def test_scores_in_half_precision_are_classified_in_float32():
     scores = random_scores((1, 5, 12, 16)).half()
     labels, confidence = classify(scores, (50, 60))
-    assert (labels.dtype, confidence.dtype) == (torch.int64, torch.float32)
+    assert (labels.dtype, confidence.dtype) == (torch.uint8, torch.float32)
     torch.testing.assert_close(confidence, classify(scores.float(), (50, 60))[1])
 
 
@@ -76,8 +93,8 @@ class Sizes(TorchDispatchMode):
 
 
 def test_nothing_larger_than_a_tile_of_scores_exists():
-    scores, size = random_scores((1, 150, 24, 32)), (3 * TILE, 4 * TILE)
+    scores, size = random_scores((1, 150, 24, 32)), (240, 320)
     with Sizes() as sizes:
         classify(scores, size)
-    tile = 4 * 150 * TILE * TILE  # bytes
+    tile = 4 * 150 * tile_side(150) ** 2  # bytes
     assert tile // 2 < sizes.largest <= 2 * tile < 4 * 150 * size[0] * size[1] // 5

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 CAMERA = Camera(48, 36, 40.0, 42.0, 23.0, 18.5)
-RAYS = torch.from_numpy(CAMERA.rays())
+RAYS = torch.from_numpy(CAMERA.rays()).permute(2, 0, 1)
 BLACK = torch.zeros(36, 48, 3, dtype=torch.uint8)
 
 
 def one_point(color: tuple[int, int, int], *extra: torch.Tensor) -> bytes:
     """Pack a single point at 2 m straight ahead and return its bytes."""
-    rays, colors = torch.zeros(1, 1, 2), torch.tensor(color, dtype=torch.uint8)[None, None]
+    rays, colors = torch.zeros(2, 1, 1), torch.tensor(color, dtype=torch.uint8)[None, None]
     return pack_points(torch.full((1, 1), 2.0), rays, colors, *extra).numpy().tobytes()
 
 
@@ -46,7 +46,7 @@ def test_what_is_not_finite_has_no_place():
 
 def test_a_pixel_without_a_ray_has_no_place():
     rays = RAYS.clone()
-    rays[4, 5] = torch.nan
+    rays[0, 4, 5] = torch.nan
     assert pack_points(torch.full((36, 48), 2.0), rays, BLACK)[4, 5, :3].isnan().all()
 
 
