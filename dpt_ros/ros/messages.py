@@ -117,47 +117,50 @@ def decode_camera(info: CameraInfo, width: int, height: int, use: str) -> Camera
     return _view(matrix, info, width, height, *lens)
 
 
-def encode_image(header: Header, pixels: np.ndarray, encoding: str) -> Image:
+def encode_image(
+    header: Header, pixels: np.ndarray, encoding: str, last: Image | None = None
+) -> Image:
     """
     Wrap an array as an image.
 
     :param pixels: (H, W) or (H, W, channels), of the encoding's type.
+    :param last: an image that nobody needs any more; it is filled again, which spares its memory.
     """
     height, width = pixels.shape[:2]
-    return Image(
-        header=header,
-        height=height,
-        width=width,
-        encoding=encoding,
-        is_bigendian=int(sys.byteorder == 'big'),
-        step=pixels.nbytes // height,
-        data=_bytes(pixels),
-    )
+    image = Image() if last is None else last
+    image.header = header
+    image.height, image.width = height, width
+    image.encoding = encoding
+    image.is_bigendian = int(sys.byteorder == 'big')
+    image.step = pixels.nbytes // height
+    _fill(image.data, pixels)
+    return image
 
 
-def encode_points(header: Header, points: np.ndarray, labels: bool) -> PointCloud2:
+def encode_points(
+    header: Header, points: np.ndarray, labels: bool, last: PointCloud2 | None = None
+) -> PointCloud2:
     """
     Wrap packed points as depth_image_proc lays them out.
 
     :param points: (H, W, 8) organized or (N, 8) float32, `perception.points.pack_points`.
     :param labels: whether label and confidence stand in the padding.
+    :param last: a cloud that nobody needs any more; it is filled again.
     """
-    height, width = points.shape[:2] if points.ndim == 3 else (1, points.shape[0])
+    cloud = PointCloud2() if last is None else last
     layout = FIELDS | LABEL_FIELDS if labels else FIELDS
-    return PointCloud2(
-        header=header,
-        height=height,
-        width=width,
-        fields=[
-            PointField(name=name, offset=offset, datatype=_DEFAULT_FIELDS[kind], count=1)
-            for name, (offset, kind) in layout.items()
-        ],
-        is_bigendian=sys.byteorder == 'big',
-        point_step=POINT_STEP,
-        row_step=POINT_STEP * width,
-        data=_bytes(points),
-        is_dense=points.ndim == 2,
-    )
+    cloud.header = header
+    cloud.height, cloud.width = points.shape[:2] if points.ndim == 3 else (1, points.shape[0])
+    cloud.fields = [
+        PointField(name=name, offset=offset, datatype=_DEFAULT_FIELDS[kind], count=1)
+        for name, (offset, kind) in layout.items()
+    ]
+    cloud.is_bigendian = sys.byteorder == 'big'
+    cloud.point_step = POINT_STEP
+    cloud.row_step = POINT_STEP * cloud.width
+    cloud.is_dense = points.ndim == 2
+    _fill(cloud.data, points)
+    return cloud
 
 
 def encode_camera_info(
@@ -299,9 +302,15 @@ def _view(
     return camera.cropped(roi.x_offset, roi.y_offset, *part).resized(width, height)
 
 
-def _bytes(values: np.ndarray) -> array:
-    """Copy an array into the type that rosidl takes without looking at every byte."""
-    data = array('B')
-    if values.size:  # else there is nothing to cast
-        data.frombytes(np.ascontiguousarray(values).data.cast('B'))
-    return data
+def _fill(data: array, values: np.ndarray) -> None:
+    """
+    Write an array into the data of a message: one copy, into memory that is there if it fits.
+
+    Assigning to the field would copy once more, and bytes would be looked at one by one.
+    """
+    if len(data) != values.nbytes:
+        del data[:]
+        if values.size:
+            data.frombytes(np.ascontiguousarray(values).data.cast('B'))
+    elif values.size:
+        np.copyto(np.frombuffer(data, values.dtype).reshape(values.shape), values)

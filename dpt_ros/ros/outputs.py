@@ -33,16 +33,18 @@ class Output:
     topic: str
     message: type
     needs: frozenset[str]
-    build: Callable[[Result, Parameters], Any]  # None where a frame has nothing to say
+    # Of a result, the parameters, and a message to fill again or None; None where a frame has
+    # nothing to say.
+    build: Callable[[Result, Parameters, Any], Any]
     reads: frozenset[str]
 
 
 def _image(topic: str, product: str, encoding: Callable[[Result, Parameters], str]) -> Output:
     """Describe an image topic that carries one product."""
 
-    def build(result: Result, parameters: Parameters) -> Image:
-        pixels = result.products[product]
-        return encode_image(_origin(result).header, pixels, encoding(result, parameters))
+    def build(result: Result, parameters: Parameters, last: Image | None) -> Image:
+        pixels, header = result.products[product], _origin(result).header
+        return encode_image(header, pixels, encoding(result, parameters), last)
 
     return Output(topic, Image, frozenset({product}), build, frozenset({product}))
 
@@ -50,7 +52,7 @@ def _image(topic: str, product: str, encoding: Callable[[Result, Parameters], st
 def _info(topic: str, product: str) -> Output:
     """Describe the camera_info beside the image of a product; it computes nothing."""
 
-    def build(result: Result, parameters: Parameters) -> CameraInfo | None:  # noqa: ARG001
+    def build(result: Result, *_: Any) -> CameraInfo | None:
         origin = _origin(result)
         if origin.info is None:
             return None
@@ -61,13 +63,15 @@ def _info(topic: str, product: str) -> Output:
     return Output(topic, CameraInfo, frozenset({product}), build, frozenset())
 
 
-def _points(result: Result, parameters: Parameters) -> PointCloud2 | None:
+def _points(
+    result: Result, parameters: Parameters, last: PointCloud2 | None
+) -> PointCloud2 | None:
     """Build the cloud; a frame without calibration has none."""
     points = result.products.get('points')
     if points is None:
         return None
     labels = parameters.points_labels and bool(parameters.segmentation_model)
-    return encode_points(_origin(result).header, points, labels)
+    return encode_points(_origin(result).header, points, labels, last)
 
 
 def _origin(result: Result) -> Origin:

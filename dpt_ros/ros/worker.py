@@ -53,6 +53,7 @@ class Worker:
         self._alive, self._logger = alive, logger
         self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
         self._info: CameraInfo | None = None
+        self._messages: dict[str, Any] = {}  # the last of each topic
         self._thread = Thread(target=self._run, name='dpt worker', daemon=True)
 
     def start(self) -> None:
@@ -106,9 +107,11 @@ class Worker:
         (result,) = self._perception([frame], wanted, options(parameters))
         computed = perf_counter()
         for output, publisher in heard:
-            message = output.build(result, parameters)
+            last = self._messages.pop(output.topic, None)
+            message = output.build(result, parameters, last)
             if message is not None:
                 publisher.publish(message)
+                self._messages[output.topic] = message  # sent, so it may be filled again
         ended = perf_counter()
         stages = {'decode': decoded - started, **result.seconds, 'publish': ended - computed}
         self._statistics.record({**stages, 'total': ended - started, 'age': self._age(image)})

@@ -499,7 +499,7 @@ def test_data_is_of_the_type_that_rosidl_does_not_look_through():
 
 def cloud_points(height: int, width: int) -> np.ndarray:
     depth = torch.linspace(1, 5, height * width).reshape(height, width)
-    rays = torch.linspace(-1, 1, 2 * height * width).reshape(height, width, 2)
+    rays = torch.linspace(-1, 1, 2 * height * width).reshape(2, height, width)
     labels = torch.arange(height * width).reshape(height, width)
     colors = torch.from_numpy(RGB[:height, :width].copy())
     return pack_points(depth, rays, colors, labels, depth / 5).numpy()
@@ -652,3 +652,38 @@ def test_a_matrix_that_the_image_does_not_use_costs_no_frame(spoiled: dict):
     message = info(**spoiled)
     decode_camera(message, 640, 480, 'K')
     encode_camera_info(HEADER, message, (640, 480), (320, 240))
+
+
+def test_an_image_filled_again_is_as_a_new_one():
+    pixels = np.arange(60, dtype=np.float32).reshape(5, 12)
+    image = encode_image(HEADER, pixels, '32FC1')
+    data = image.data
+    again = encode_image(Header(frame_id='other'), pixels + 1, '32FC1', image)
+    assert again is image
+    assert again.data is data  # the same memory
+    assert again == encode_image(Header(frame_id='other'), pixels + 1, '32FC1')
+
+
+@pytest.mark.parametrize('shape', [(2, 3), (7, 9), (5, 13)])
+def test_an_image_filled_again_takes_any_size_and_type(shape: tuple[int, int]):
+    image = encode_image(HEADER, np.ones((5, 12), np.float32), '32FC1')
+    pixels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    assert encode_image(HEADER, pixels, '16UC1', image) == encode_image(HEADER, pixels, '16UC1')
+
+
+def test_a_cloud_filled_again_is_as_a_new_one():
+    points = np.arange(96, dtype=np.float32).reshape(3, 4, 8)
+    for other in (points + 1, points.reshape(12, 8), points[0, :2], points[0, :0]):
+        cloud = encode_points(HEADER, points, labels=True)
+        again = encode_points(HEADER, other, labels=False, last=cloud)
+        assert again is cloud
+        assert again == encode_points(HEADER, other, labels=False)
+        assert again.data.tobytes() == other.tobytes()
+
+
+def test_pixels_that_are_no_block_of_memory_are_written_row_by_row():
+    wide = np.arange(60, dtype=np.uint8).reshape(5, 12)
+    image = encode_image(HEADER, wide[:, :7], 'mono8')
+    assert image.data.tobytes() == wide[:, :7].tobytes()
+    again = encode_image(HEADER, wide[:, 5:], 'mono8', image)
+    assert again.data.tobytes() == wide[:, 5:].tobytes()

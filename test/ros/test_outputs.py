@@ -54,7 +54,7 @@ def result(info: CameraInfo | None = INFO, header: object = None, **products: ob
 
 
 def build(topic: str, given: Result | None = None, **changes: object) -> object:
-    return BY_TOPIC[topic].build(given or result(), replace(PARAMETERS, **changes))
+    return BY_TOPIC[topic].build(given or result(), replace(PARAMETERS, **changes), None)
 
 
 def test_every_topic_of_the_contract_is_there():
@@ -79,7 +79,7 @@ def test_every_product_is_published(product: str):
 
 @pytest.mark.parametrize('output', OUTPUTS, ids=BY_TOPIC)
 def test_a_message_has_the_type_and_the_header_of_its_image(output: Output):
-    message = output.build(result(), PARAMETERS)
+    message = output.build(result(), PARAMETERS, None)
     assert type(message) is output.message
     assert message.header is HEADER
     assert (message.width, message.height) == (WIDTH, HEIGHT)
