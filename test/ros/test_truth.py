@@ -280,7 +280,7 @@ def told_by(info: CameraInfo, zoom: float = 1.0, right: float = 0.0) -> CameraIn
 
 
 DEPTH_EDGES, LABEL_EDGES = ('depth_across', 'depth_down'), ('labels_across', 'labels_down')
-ALL = len(WORLDS)
+ALL, SIGNS = len(WORLDS), torch.tensor([[[1]], [[-1]]])  # of rays, x and y
 FAULTS = {
     # one pixel
     'the image, as decoded': Fault(
@@ -306,7 +306,7 @@ FAULTS = {
     'rays of the cloud': Fault(
         pipeline,
         'pack_points',
-        lambda f, *a: lifted(f, lambda rays: rolled(rays, 0, 1))(*a),
+        lambda f, *a: lifted(f, lambda rays: rolled(rays, 1, 2))(*a),
         ('rays',),
     ),
     'depth of the cloud': Fault(
@@ -363,14 +363,11 @@ FAULTS = {
     'y of the cloud up': Fault(
         pipeline,
         'pack_points',
-        lambda f, *a: lifted(f, lambda rays: rays * torch.tensor([1, -1]))(*a),
+        lambda f, *a: lifted(f, lambda rays: rays * SIGNS)(*a),
         ('rays', 'floor'),
     ),
     'x of the cloud left': Fault(
-        pipeline,
-        'pack_points',
-        lambda f, *a: lifted(f, lambda rays: rays * torch.tensor([-1, 1]))(*a),
-        ('rays',),
+        pipeline, 'pack_points', lambda f, *a: lifted(f, lambda rays: rays * -SIGNS)(*a), ('rays',)
     ),
     'the image upside down': Fault(
         worker,
