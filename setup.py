@@ -50,6 +50,10 @@ setup(
     ],
     zip_safe=False,
     entry_points={
-        'console_scripts': ['dpt = dpt_ros.tools.cli:main', 'dpt_node = dpt_ros.ros.main:main']
+        'console_scripts': [
+            'dpt = dpt_ros.tools.cli:main',
+            'dpt_camera = dpt_ros.tools.demo_camera:main',
+            'dpt_node = dpt_ros.ros.main:main',
+        ]
     },
 )

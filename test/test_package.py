@@ -106,6 +106,6 @@ def test_labels_and_weights_are_installed():
         assert sources <= installed
 
 
-@pytest.mark.parametrize('script', ['dpt', 'dpt_node'])
+@pytest.mark.parametrize('script', ['dpt', 'dpt_camera', 'dpt_node'])
 def test_scripts_are_executable(prefix: Path, script: str):
     assert os.access(prefix / 'bin' / script, os.X_OK)

@@ -29,18 +29,21 @@ import numpy as np
 import torch
 
 Progress = Callable[[Sequence, str], Iterable]  # passes items on, under a title
-# Nothing is out of range and every pixel has a class: what counts is the protocol's business.
+# Nothing is out of range, no pixel unknown or without a class: what counts is the protocol's.
 OPTIONS = Options(
     output_decimation=1,
     depth_encoding='32FC1',
     depth_invalid_value=math.nan,
     depth_min=0.0,
     depth_max=math.inf,
+    depth_edge_angle=0.0,
     depth_color_max=10.0,
     segmentation_min_confidence=0.0,
     segmentation_overlay_opacity=0.0,
     points_organized=True,
     points_labels=False,
+    points_exclude_classes='',
+    points_only_classes='',
     scale_factor=1.0,
     scale_offset=0.0,
 )

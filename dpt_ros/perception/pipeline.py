@@ -16,7 +16,7 @@ import cv2
 from dpt_ros.model.dpt import DPT, join
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.classify import classify
-from dpt_ros.perception.cleanup import clean
+from dpt_ros.perception.cleanup import clean, flying
 from dpt_ros.perception.points import pack_points
 from dpt_ros.perception.preprocess import network_size, prepare
 from dpt_ros.perception.runtime import Runtime
@@ -60,11 +60,14 @@ class Options:
     depth_invalid_value: float
     depth_min: float
     depth_max: float
+    depth_edge_angle: float
     depth_color_max: float
     segmentation_min_confidence: float
     segmentation_overlay_opacity: float
     points_organized: bool
     points_labels: bool
+    points_exclude_classes: str
+    points_only_classes: str
     scale_factor: float
     scale_offset: float
 
@@ -248,7 +251,9 @@ class Perception:
         tasks = needs - {'metres'}
         if 'metres' in needs:
             tasks.add('depth')
-            if self._sky or ('points' in wanted and options.points_labels and self.labels):
+            by_class = options.points_exclude_classes or options.points_only_classes
+            labelled = 'points' in wanted and (options.points_labels or by_class)
+            if self._sky or (labelled and self.labels):
                 tasks.add('segmentation')  # depth of the sky must not be invented
         return tasks, 'metres' in needs
 
@@ -279,6 +284,9 @@ class Perception:
         """Turn the maps of one frame, all (H, W), into the products wanted of it."""
         products: dict[str, Tensor] = {}
         depth, labels = maps.get('depth'), maps.get('labels')
+        if depth is not None and camera is not None and options.depth_edge_angle:
+            edges = flying(depth, self._rays(camera), options.depth_edge_angle)
+            depth = depth.masked_fill(edges, torch.nan)
         if 'inverse_depth' in wanted:
             products['inverse_depth'] = maps['inverse_depth']
         if labels is not None:
@@ -295,11 +303,30 @@ class Perception:
                 products['depth_color'] = self._color(depth, options.depth_color_max)
             if 'points' in wanted and camera is not None:
                 extra = (labels, maps.get('confidence')) if options.points_labels else ()
-                points = pack_points(depth, self._rays(camera), colors, *extra)
+                solid = depth
+                if labels is not None and (chosen := self._classes_of_points(options)) is not None:
+                    solid = depth.masked_fill(~_look_up(chosen, labels), torch.nan)
+                points = pack_points(solid, self._rays(camera), colors, *extra)
                 if not options.points_organized:
                     points = points[points[..., 2].isfinite()]
                 products['points'] = points
         return products
+
+    def check(self, options: Options) -> None:
+        """Refuse options that these networks cannot serve."""
+        self._classes_of_points(options)
+
+    def _classes_of_points(self, options: Options) -> Tensor | None:
+        """Return a table, a row for each label: whether it becomes points; None: all do."""
+        excluded, only = options.points_exclude_classes, options.points_only_classes
+        if not excluded and not only:
+            return None
+        if self.labels is None:
+            raise ValueError(
+                'points.exclude_classes and points.only_classes need labels: name a network in '
+                'segmentation.model, or leave both empty'
+            )
+        return _class_table(self.labels, excluded, only, self.device)
 
     @property
     def _unlabelled(self) -> int:
@@ -376,9 +403,25 @@ def _table(colors: Sequence[tuple[int, int, int]], device: torch.device) -> Tens
     return rows.to(device)
 
 
+@lru_cache(maxsize=8)
+def _class_table(labels: Labels, excluded: str, only: str, device: torch.device) -> Tensor:
+    """Say of each label whether its points stay, (N,) bool; unlabelled ones are no class."""
+    table = torch.full((256 if len(labels.names) <= 255 else 65536,), not only)
+    for parameter, text, stays in (('only', only, True), ('exclude', excluded, False)):
+        names = [name.strip() for name in text.split(',') if name.strip()]
+        if unknown := [name for name in names if name not in labels.names]:
+            raise ValueError(
+                f'points.{parameter}_classes names {", ".join(unknown)}, which segmentation.model '
+                f'does not know; it knows {", ".join(labels.names)}'
+            )
+        table[list(labels.find(*names))] = stays
+    return table.to(device)
+
+
 def _look_up(table: Tensor, indices: Tensor) -> Tensor:
-    """Return the rows (3,) of a table for indices (H, W): (H, W, 3)."""
-    return table.index_select(0, indices.flatten().int()).view(*indices.shape, 3)
+    """Return the rows of a table, (N, ...), for indices (H, W): (H, W, ...)."""
+    found = table.index_select(0, indices.flatten().int())
+    return found.view(*indices.shape, *table.shape[1:])
 
 
 def _shrink(pixels: Tensor, height: int, width: int) -> Tensor:

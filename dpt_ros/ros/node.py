@@ -204,6 +204,8 @@ class DptNode(LifecycleNode):
             return SetParametersResult(successful=True)
         try:
             taken = parameters.read(self._values() | changed)
+            if self._perception is not None:
+                self._perception.check(parameters.options(taken))
             fixed = [n for n in changed if not parameters.FIELDS[n].metadata['live']]
             if fixed and self._perception is not None:
                 raise ValueError(
@@ -234,6 +236,7 @@ class DptNode(LifecycleNode):
             scale_mode=chosen.scale_mode,
             network_side=chosen.network_side,
         )
+        perception.check(parameters.options(chosen))
         perception.warm_up(640, 480, parameters.options(chosen))
         return perception
 

@@ -163,6 +163,15 @@ class Parameters:
         bounds=(0.1, 100000.0),
         live=True,
     )
+    depth_edge_angle: float = parameter(
+        'depth.edge_angle',
+        2.0,
+        'Pixels that float between a near and a far surface are unknown: those whose surface '
+        'would be seen under less than this angle on both sides [deg]; 0: none. Needs '
+        'camera_info.',
+        bounds=(0.0, 45.0),
+        live=True,
+    )
     depth_color_max: float = parameter(
         'depth.color_max',
         10.0,
@@ -195,6 +204,18 @@ class Parameters:
         'points.labels',
         False,
         'Points carry label (uint32) and confidence (float32) in the padding of xyzrgb.',
+        live=True,
+    )
+    points_exclude_classes: str = parameter(
+        'points.exclude_classes',
+        '',
+        "Classes that become no points, names with commas between, such as 'person, chair'.",
+        live=True,
+    )
+    points_only_classes: str = parameter(
+        'points.only_classes',
+        '',
+        "Classes that alone become points, such as 'floor'; empty: all.",
         live=True,
     )
 

@@ -477,12 +477,12 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _numbers(text: str) -> tuple[float, float, float, float]:
-    """Read FX,FY,CX,CY."""
+    from dpt_ros.tools.sources import parse_intrinsics
+
     try:
-        fx, fy, cx, cy = map(float, text.split(','))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not four numbers FX,FY,CX,CY") from None
-    return fx, fy, cx, cy
+        return parse_intrinsics(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+import json
 import os
 from pathlib import Path
 import shutil
@@ -59,7 +60,7 @@ class Listener(Node):
         """Subscribe to topics of these types, and prepare the recording."""
         super().__init__('dpt_demo')
         self.ages: list[float] = []  # seconds from the stamp of an image to its depth
-        self.frames_in, self.dropped = 0, 0  # as the node counts them
+        self.frames_in, self.frames_out, self.dropped = 0, 0, 0  # as the node tells once a second
         self.depth_errors: list[float] = []  # median relative error of each whole frame
         self.accuracies: list[float] = []  # share of pixels with the right label, likewise
         self.whole: dict[str, Any] = {}  # topic -> message, all of one stamp
@@ -101,12 +102,12 @@ class Listener(Node):
 
     def _hear_diagnostics(self, array: DiagnosticArray) -> None:
         values = {pair.key: pair.value for pair in array.status[0].values}
-        self.frames_in = int(values['frames in'])
-        self.dropped = int(values['frames dropped'])
+        names = ('frames in', 'frames out', 'frames dropped')
+        self.frames_in, self.frames_out, self.dropped = (int(values[name]) for name in names)
 
     def line(self) -> str:
         """Say where things stand."""
-        counts = f'in {self.frames_in:4d}  out {len(self.ages):4d}  dropped {self.dropped:4d}'
+        counts = f'in {self.frames_in:4d}  out {self.frames_out:4d}  dropped {self.dropped:4d}'
         if not self.ages:
             return counts
         p50, p95 = np.percentile(self.ages, (50, 95)) * 1e3
@@ -164,10 +165,14 @@ def _processes(
 ) -> Iterator[dict[str, subprocess.Popen]]:
     """Start the camera and the node; end both by their ids."""
     ros = ['--ros-args', '-r', f'__ns:={NAMESPACE}']
-    eyes = [source, str(rate), *([','.join(map(str, camera))] if camera else [])]
+    intrinsics = ','.join(map(str, camera or ()))
+    eyes = {'source': source, 'rate': rate, 'intrinsics': intrinsics}
+    told: list[str] = []
+    for name, value in eyes.items():
+        told += ['-p', f'{name}:={json.dumps(value)}']
     file = ['--params-file', str(params)] if params else []
     commands = {
-        'camera': ['dpt_ros.tools.demo_camera', *eyes, *ros],
+        'camera': ['dpt_ros.tools.demo_camera', *ros, *told],
         'node': ['dpt_ros.ros.main', *ros, '-r', 'image:=image_raw', *file],
     }
     running = {
@@ -199,7 +204,7 @@ def _listen(
             break
         if listener.ages and not started:
             started, end = True, monotonic() + seconds
-        if started and monotonic() - shown > 0.5:
+        if listener.frames_out and monotonic() - shown > 0.5:
             shown = monotonic()
             show(f'\r{listener.line()}', end='', flush=True)
     show(f'\r{listener.line()}')

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 from dpt_ros.perception.camera import Camera
 from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image
-from dpt_ros.training.furnishing import furnish
+from dpt_ros.training.furnishing import furnish, World
 from dpt_ros.training.materials import draw_sensor
-from dpt_ros.training.worlds import CLEARANCE, clearance, HELD_OUT, look, place_camera
+from dpt_ros.training.worlds import CLEARANCE, clearance, HELD_OUT, look, place_camera, Pose
 import numpy as np
 
 IMAGES = {'.jpg', '.jpeg', '.png', '.bmp'}
@@ -17,6 +17,7 @@ VIDEOS = {'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpg', '.webm'}
 SIZE = (240, 320)  # rows and columns of the drawn world
 WORLD = 101  # which of the worlds that training never saw
 STEP, TURN = 0.03, 0.04  # metres and radians from one image to the next
+GENTLENESS = 0.2  # of what its speeds lack, a robot makes up this part from image to image
 CAUTION = 0.6  # metres ahead of the robot that must be free
 
 
@@ -46,6 +47,15 @@ def open_source(source: str, intrinsics: Sequence[float] | None = None) -> Itera
         replace(shot, camera=Camera(shot.pixels.shape[1], shot.pixels.shape[0], fx, fy, cx, cy))
         for shot in shots
     )
+
+
+def parse_intrinsics(text: str) -> tuple[float, float, float, float]:
+    """Read 'FX,FY,CX,CY', pixels."""
+    try:
+        fx, fy, cx, cy = map(float, text.split(','))
+    except ValueError:
+        raise ValueError(f"'{text}' is not four numbers FX,FY,CX,CY") from None
+    return fx, fy, cx, cy
 
 
 def list_files(inputs: Sequence[str]) -> list[Path]:
@@ -197,22 +207,29 @@ def _bag(path: Path) -> Iterator[Shot]:
 
 
 def _world() -> Iterator[Shot]:
-    """
-    Drive a robot through a procedural world, seen through its camera.
-
-    Forward at walking pace, turning away from what comes near; a world that training never saw.
-    """
+    """Drive a robot through a world that training never saw, seen through its camera."""
     rng = np.random.default_rng(HELD_OUT[WORLD])
     world = furnish(rng)
-    pose, camera = place_camera(world, SIZE, rng)
+    start, camera = place_camera(world, SIZE, rng)
     sensor = draw_sensor(rng)
-    while True:
+    for pose in drive(world, start):
         view = look(world, pose, camera, sensor, rng)
         yield Shot(view.rgb, view.camera, view.depth, view.labels)
+
+
+def drive(world: World, pose: Pose) -> Iterator[Pose]:
+    """
+    Drive on from a pose, image by image: ahead at walking pace, or turning where that is blocked.
+
+    The robot changes between the two as one with mass does, a little with each image.
+    """
+    speed = turn = 0.0  # metres and radians an image
+    while True:
+        yield pose
         x, y, z = pose.position
         forward = np.array([np.cos(pose.yaw), np.sin(pose.yaw)])
-        if clearance(world, (x, y) + CAUTION * forward[None])[0] > CLEARANCE:
-            x, y = map(float, (x, y) + STEP * forward)
-            pose = replace(pose, position=(x, y, z))
-        else:
-            pose = replace(pose, yaw=pose.yaw + TURN)
+        free = clearance(world, (x, y) + CAUTION * forward[None])[0] > CLEARANCE
+        speed += GENTLENESS * ((STEP if free else 0.0) - speed)
+        turn += GENTLENESS * ((0.0 if free else TURN) - turn)
+        x, y = map(float, (x, y) + speed * forward)
+        pose = replace(pose, position=(x, y, z), yaw=pose.yaw + turn)

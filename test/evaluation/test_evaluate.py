@@ -264,5 +264,5 @@ def test_truth_that_nowhere_counts_is_an_error_not_a_score():
 
 def test_nothing_is_out_of_range_for_the_options():
     assert (OPTIONS.depth_min, OPTIONS.depth_max) == (0, math.inf)
-    assert OPTIONS.segmentation_min_confidence == 0
+    assert OPTIONS.segmentation_min_confidence == OPTIONS.depth_edge_angle == 0
     assert CHECKPOINTS['dpt_tiny'].is_metric

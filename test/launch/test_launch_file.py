@@ -1,5 +1,5 @@
 """
-The launch file: read as text everywhere, and run where launch and launch_ros are.
+The launch files: read as text everywhere, and run where launch and launch_ros are.
 
 It is run against packages made here whose executables only write down how they were called.
 """
@@ -12,12 +12,13 @@ import shutil
 import sys
 from typing import NamedTuple
 
+from dpt_ros.tools.demo_camera import PARAMETERS
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-FILE = ROOT / 'launch/dpt.launch.py'
-TREE = ast.parse(FILE.read_text())
+FILE, DEMO = ROOT / 'launch/dpt.launch.py', ROOT / 'launch/demo.launch.py'
+BOTH = pytest.mark.parametrize('file', [FILE, DEMO], ids=['dpt', 'demo'])
 ARGUMENTS = {
     'image',
     'camera_info',
@@ -29,6 +30,7 @@ ARGUMENTS = {
     'log_level',
     'rviz',
 }
+OF_DEMO = {'source', 'rate', 'intrinsics', 'namespace'}
 # Writes its command line, and the parameter files that may be gone later, as JSON.
 EXECUTABLE = """#!{python}
 import json, pathlib, sys
@@ -36,6 +38,9 @@ files = [a for b, a in zip(sys.argv, sys.argv[1:]) if b == '--params-file']
 said = {{'arguments': sys.argv[1:], 'files': [pathlib.Path(f).read_text() for f in files]}}
 pathlib.Path('{log}').write_text(json.dumps(said))
 """
+
+
+EXECUTABLES = (('dpt_ros', 'dpt_node'), ('dpt_ros', 'dpt_camera'), ('rviz2', 'rviz2'))
 
 
 class Call(NamedTuple):
@@ -50,17 +55,33 @@ class Call(NamedTuple):
         return [value for name, value in pairs if name == option]
 
 
-def test_it_imports_nothing_that_a_launch_file_would_have_to_install():
-    names = [n.module or '' for n in ast.walk(TREE) if isinstance(n, ast.ImportFrom)]
-    names += [a.name for n in ast.walk(TREE) if isinstance(n, ast.Import) for a in n.names]
+@BOTH
+def test_it_imports_nothing_that_a_launch_file_would_have_to_install(file: Path):
+    tree = ast.parse(file.read_text())
+    names = [n.module or '' for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    names += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
     roots = {name.split('.')[0] for name in names}
     assert roots - sys.stdlib_module_names == {'launch', 'launch_ros'}
 
 
 def test_its_arguments_are_those_promised():
-    tables = [node for node in TREE.body if isinstance(node, ast.Assign)]
-    (table,) = (t.value for t in tables if ast.unparse(t.targets[0]) == 'ARGUMENTS')
-    assert {key.value for key in table.keys} == ARGUMENTS
+    assert set(table(FILE)) == ARGUMENTS
+    assert set(table(DEMO)) == OF_DEMO
+
+
+def test_the_demo_starts_the_camera_with_its_own_defaults():
+    own = {name: str(default) for name, (default, _) in PARAMETERS.items()}
+    assert {name: default for name, (default, _) in table(DEMO).items() if name in own} == own
+
+
+def table(file: Path) -> dict[str, list[str]]:
+    """Read the table of arguments of a launch file: default, which may be code, and text."""
+    assignments = [n for n in ast.parse(file.read_text()).body if isinstance(n, ast.Assign)]
+    (given,) = (a.value for a in assignments if ast.unparse(a.targets[0]) == 'ARGUMENTS')
+    return {
+        key.value: [getattr(word, 'value', '') for word in value.elts]
+        for key, value in zip(given.keys, given.values, strict=True)
+    }
 
 
 def test_defaults_of_parameters_are_left_to_the_yaml():
@@ -71,7 +92,7 @@ def test_defaults_of_parameters_are_left_to_the_yaml():
 @pytest.fixture
 def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make dpt_ros and rviz2 in a prefix of their own: the real files, executables that log."""
-    for package, executable in (('dpt_ros', 'dpt_node'), ('rviz2', 'rviz2')):
+    for package, executable in EXECUTABLES:
         marker = tmp_path / 'share/ament_index/resource_index/packages' / package
         script = tmp_path / 'lib' / package / executable
         for folder in (marker.parent, script.parent, tmp_path / 'share' / package):
@@ -79,14 +100,15 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         marker.touch()
         script.write_text(EXECUTABLE.format(python=sys.executable, log=tmp_path / executable))
         script.chmod(0o755)
-    shutil.copytree(ROOT / 'config', tmp_path / 'share/dpt_ros/config')
+    for folder in ('config', 'launch'):
+        shutil.copytree(ROOT / folder, tmp_path / 'share/dpt_ros' / folder)
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
     monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'log'))
     return tmp_path
 
 
-def launch(prefix: Path, **arguments: str) -> dict[str, Call]:
-    """Run the launch file to its end and tell what it called."""
+def launch(prefix: Path, file: Path = FILE, **arguments: str) -> dict[str, Call]:
+    """Run a launch file to its end and tell what it called."""
     # By these names: a mere `launch` would be found as this very folder.
     pytest.importorskip('launch.actions')
     pytest.importorskip('launch_ros.actions')
@@ -94,12 +116,12 @@ def launch(prefix: Path, **arguments: str) -> dict[str, Call]:
     from launch.actions import IncludeLaunchDescription
     from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-    source = PythonLaunchDescriptionSource(str(FILE))
+    source = PythonLaunchDescriptionSource(str(file))
     included = IncludeLaunchDescription(source, launch_arguments=arguments.items())
     service = LaunchService(noninteractive=True)
     service.include_launch_description(LaunchDescription([included]))
     assert service.run() == 0
-    logs = {name: prefix / name for name in ('dpt_node', 'rviz2')}
+    logs = {name: prefix / name for _, name in EXECUTABLES}
     return {n: Call(**json.loads(log.read_text())) for n, log in logs.items() if log.exists()}
 
 
@@ -172,3 +194,29 @@ def test_rviz_is_found_missing_before_the_node_runs_unattended():
     context.launch_configurations.update(dict.fromkeys(ARGUMENTS, ''), rviz='true')
     nodes = runpy.run_path(str(FILE))['start'](context)
     assert [node.node_executable for node in nodes] == ['rviz2', 'dpt_node']
+
+
+def test_the_demo_is_a_camera_and_the_node_in_one_namespace(prefix: Path):
+    calls = launch(prefix, DEMO)
+    assert set(calls) == {'dpt_camera', 'dpt_node'}
+    assert {'__ns:=/camera', '__node:=camera'} <= set(calls['dpt_camera'].after('-r'))
+    assert {'__ns:=/camera', 'image:=image_raw'} <= set(calls['dpt_node'].after('-r'))
+    (told,) = map(yaml.safe_load, calls['dpt_camera'].files)
+    assert told['/camera/camera']['ros__parameters'] == {
+        name: default for name, (default, _) in PARAMETERS.items()
+    }
+
+
+def test_the_camera_of_the_demo_is_told_what_it_shows(prefix: Path):
+    given = {'source': '2024', 'rate': '5', 'intrinsics': '600,600,320,240'}
+    (told,) = launch(prefix, DEMO, namespace='eye', **given)['dpt_camera'].files
+    parameters = yaml.safe_load(told)['/eye/camera']['ros__parameters']
+    assert parameters == {'source': '2024', 'rate': 5.0, 'intrinsics': '600,600,320,240'}
+
+
+def test_the_demo_passes_the_arguments_of_the_node_on(prefix: Path):
+    calls = launch(prefix, DEMO, model='dpt_hybrid_nyu', rviz='true')
+    assert set(calls) == {'dpt_camera', 'dpt_node', 'rviz2'}
+    _, override = map(yaml.safe_load, calls['dpt_node'].files)
+    assert override == {'/camera/dpt': {'ros__parameters': {'depth.model': 'dpt_hybrid_nyu'}}}
+    assert '__ns:=/camera' in calls['rviz2'].after('-r')

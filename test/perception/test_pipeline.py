@@ -8,6 +8,7 @@ from itertools import combinations
 
 import cv2
 from dpt_ros.perception.camera import Camera
+from dpt_ros.perception.cleanup import flying
 from dpt_ros.perception.pipeline import Frame, Options, Perception, PRODUCTS, Result
 from dpt_ros.perception.preprocess import prepare
 from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, RelativeDepth, Resize, Restore
@@ -27,11 +28,14 @@ OPTIONS = Options(
     depth_invalid_value=np.nan,
     depth_min=0.1,
     depth_max=100.0,
+    depth_edge_angle=0.0,
     depth_color_max=10.0,
     segmentation_min_confidence=0.0,
     segmentation_overlay_opacity=0.5,
     points_organized=True,
     points_labels=True,
+    points_exclude_classes='',
+    points_only_classes='',
     scale_factor=1.0,
     scale_offset=0.0,
 )
@@ -542,3 +546,81 @@ def test_scores_are_those_of_the_network_for_images_as_they_are():
     scores = BOTH.scores(images.permute(0, 3, 1, 2).float())
     assert scores.shape == (2, len(BOTH.labels.names), 32, 48)
     torch.testing.assert_close(scores, wanted)
+
+
+def test_what_floats_is_unknown_in_depth_and_points_alike():
+    plain, strict = run({'depth', 'points'}), run({'depth', 'points'}, depth_edge_angle=45.0)
+    depth = strict.products['depth']
+    gone = np.isfinite(plain.products['depth']) & np.isnan(depth)
+    rays = torch.from_numpy(CAMERA.rays()).permute(2, 0, 1)
+    wanted = flying(torch.from_numpy(plain.products['depth']), rays, 45.0).numpy()
+    assert gone.any()
+    np.testing.assert_array_equal(gone, wanted & np.isfinite(plain.products['depth']))
+    np.testing.assert_array_equal(np.isnan(strict.products['points'][gone][:, :3]), True)
+
+
+def test_without_calibration_nothing_floats():
+    given = frame(camera=None)
+    (plain,) = BOTH([given], {'depth'}, OPTIONS)
+    (strict,) = BOTH([given], {'depth'}, replace(OPTIONS, depth_edge_angle=45.0))
+    np.testing.assert_array_equal(plain.products['depth'], strict.products['depth'])
+
+
+CLASSES = [load_labels('worlds_10').names[i] for i in np.unique(product('labels')) if i != SKY]
+
+
+@pytest.mark.parametrize('labels', [True, False])
+def test_classes_excluded_become_no_points_and_keep_their_depth(labels: bool):
+    excluded = f' {CLASSES[0]} ,{CLASSES[1]}'
+    changed = {'points_labels': labels, 'points_exclude_classes': excluded}
+    plain = run({'depth', 'labels', 'points'}, points_labels=labels)
+    found = run({'depth', 'labels', 'points'}, **changed)
+    ids = load_labels('worlds_10').find(*CLASSES[:2])
+    gone = np.isin(plain.products['labels'], ids)
+    assert 0 < gone.mean() < 1
+    assert np.isnan(found.products['points'][gone][:, :3]).all()
+    np.testing.assert_array_equal(found.products['points'][~gone], plain.products['points'][~gone])
+    np.testing.assert_array_equal(found.products['depth'], plain.products['depth'])
+
+
+def test_classes_named_alone_become_points():
+    plain = run({'labels', 'points'})
+    points = product('points', points_only_classes=CLASSES[0])
+    (chosen,) = load_labels('worlds_10').find(CLASSES[0])
+    stays = plain.products['labels'] == chosen
+    assert 0 < stays.mean() < 1
+    assert np.isnan(points[~stays][:, :3]).all()
+    np.testing.assert_array_equal(points[stays], plain.products['points'][stays])
+
+
+def test_a_class_named_in_both_is_excluded():
+    names = {'points_only_classes': ','.join(CLASSES[:2]), 'points_exclude_classes': CLASSES[0]}
+    both = product('points', **names)
+    alone = product('points', points_only_classes=CLASSES[1])
+    np.testing.assert_array_equal(both, alone)
+
+
+def test_what_is_unlabelled_is_of_no_class():
+    unsure = {'segmentation_min_confidence': 1.0}
+    every = ','.join(load_labels('worlds_10').names)
+    assert np.isnan(product('points', points_only_classes=every, **unsure)[..., :3]).all()
+    kept = product('points', points_exclude_classes=every, **unsure)
+    assert np.isfinite(kept[..., :3]).any()
+
+
+def test_points_alone_run_the_labels_that_choose_them(passes: Counter):
+    run({'points'}, perceive(trained(), TINY), points_exclude_classes=CLASSES[0])
+    assert passes['segmentation'] == 1
+
+
+@pytest.mark.parametrize('option', ['points_exclude_classes', 'points_only_classes'])
+def test_a_class_that_nobody_knows_is_refused(option: str):
+    with pytest.raises(
+        ValueError, match=r'names dragon, which .* does not know; it knows .*floor'
+    ):
+        BOTH.check(replace(OPTIONS, **{option: 'floor, dragon'}))
+
+
+def test_classes_without_labels_are_refused():
+    with pytest.raises(ValueError, match=r'need labels: name a network in segmentation\.model'):
+        perceive(TINY, None).check(replace(OPTIONS, points_exclude_classes='floor'))

@@ -201,3 +201,16 @@ def test_arguments_that_ros_cannot_read_are_one_line():
     assert done.returncode == 1
     assert 'cannot start' in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def test_a_class_that_the_network_does_not_know_is_refused_and_a_known_one_taken(graph):
+    graph.start_node()
+    refused = set_parameter(graph, 'points.exclude_classes', 'dragon')
+    assert not refused.successful
+    assert 'dragon' in refused.reason and 'floor' in refused.reason
+    assert set_parameter(graph, 'points.exclude_classes', 'person, chair').successful
+
+
+def test_classes_of_points_without_labels_stop_the_configuration(graph):
+    graph.start_node(segmentation__model='', points__only_classes='floor')
+    assert state(graph) == State.PRIMARY_STATE_UNCONFIGURED

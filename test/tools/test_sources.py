@@ -8,7 +8,9 @@ from typing import Any
 
 import cv2
 from dpt_ros.perception.camera import Camera
-from dpt_ros.tools.sources import open_source, Shot
+from dpt_ros.tools.sources import drive, open_source, Shot
+from dpt_ros.training.furnishing import furnish
+from dpt_ros.training.worlds import clearance, HELD_OUT, place_camera
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -248,6 +250,23 @@ def test_the_drawn_world_tells_the_truth():
 def test_the_drawn_world_is_the_same_each_time():
     one, other = (next(open_source('world')) for _ in range(2))
     np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+@pytest.mark.parametrize('seed', range(95, 110))
+def test_the_robot_moves_smoothly_and_keeps_clear(seed: int):
+    rng = np.random.default_rng(HELD_OUT[seed])
+    world = furnish(rng)
+    start, _ = place_camera(world, (240, 320), rng)
+    poses = list(islice(drive(world, start), 600))
+    path = np.array([(*pose.position[:2], pose.yaw) for pose in poses])
+    steps, turns = np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1), np.diff(path[:, 2])
+    assert poses[0] == start
+    assert steps.max() < 0.031  # metres: walking pace at 15 Hz
+    assert turns.max() < 0.041  # radians
+    assert np.abs(np.diff(steps)).max() < 0.0065  # no jolts
+    assert np.abs(np.diff(turns)).max() < 0.0085
+    assert steps.sum() + turns.sum() > 5  # nor does it stand still
+    assert clearance(world, path[:, :2]).min() > 0.25
 
 
 def test_a_source_that_is_not_there_is_refused_at_once():
