@@ -13,7 +13,7 @@ from pathlib import Path
 from dpt_ros.model.backbone import Hybrid, Stemmed, ViT
 from dpt_ros.model.decoder import Decoder
 from dpt_ros.model.dpt import DPT, freeze, Task
-from dpt_ros.model.heads import DepthHead, SegmentationHead
+from dpt_ros.model.heads import DepthHead, ProjectedDepthHead, SegmentationHead
 from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, CHECKPOINTS
 from dpt_ros.zoo.keys import rename
 from dpt_ros.zoo.labels import load_labels
@@ -69,9 +69,13 @@ def build(entry: Checkpoint) -> DPT:
         backbone = Stemmed(vit, shape.blocks, shape.stem)
     else:
         backbone = ViT(vit, shape.blocks, positions=shape.positions, normalize=shape.normalize)
+    dinov2 = shape.decoder == 'dinov2'
     heads: list[DepthHead | SegmentationHead] = []
     if entry.depth is not None:
-        heads.append(DepthHead(shape.width, bounded=isinstance(entry.depth, BoundedDepth)))
+        if dinov2:
+            heads.append(ProjectedDepthHead(shape.width))
+        else:
+            heads.append(DepthHead(shape.width, bounded=isinstance(entry.depth, BoundedDepth)))
     if entry.labels is not None:
         heads.append(SegmentationHead(shape.width, len(load_labels(entry.labels).names)))
     tasks = [
@@ -84,6 +88,8 @@ def build(entry: Checkpoint) -> DPT:
                 patch=backbone.patch,
                 readout=shape.readout,
                 batch_norm=isinstance(head, SegmentationHead),
+                bias=not dinov2,
+                doubling=dinov2,
             ),
             head,
         )

@@ -100,7 +100,7 @@ def test_a_checkpoint_without_a_head_is_refused():
 
 
 def test_an_unknown_rule_of_resizing_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match="'minimal', 'lower_bound' or 'upper_bound', got 'fit'"):
+    with pytest.raises(ValueError, match="'lower_bound', 'upper_bound' or 'native', got 'fit'"):
         Resize(64, 64, rule='fit')
 
 
