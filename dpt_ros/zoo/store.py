@@ -115,10 +115,10 @@ def load(name: str, folder: str = '') -> Trained:
     if not path.is_file():
         raise FileNotFoundError(
             f'the weights of {name} are not at {path}: run `dpt fetch {name}`, or bring '
-            f'{entry.url}/{entry.file}, whose sha256 begins with {entry.sha256}, to that place'
+            f'{entry.address}, whose sha256 begins with {entry.sha256}, to that place'
         )
     if path.name == entry.file:
-        verify(path, entry.sha256)
+        verify(path, entry)
     with torch.device('meta'):
         network = build(entry)
     state = read(path)
@@ -133,13 +133,23 @@ def load(name: str, folder: str = '') -> Trained:
     return Trained(name, entry, freeze(network.float()))
 
 
-def verify(path: Path, sha256: str | None) -> None:
-    """Refuse a file whose checksum does not start with `sha256`, if that is given."""
-    if sha256 is not None and not (found := checksum(path)).startswith(sha256):
-        raise ValueError(
-            f'{path} has sha256 {found} where {sha256} is wanted: it is truncated or another '
-            'file; delete it and download it again with `dpt fetch`'
-        )
+def verify(path: Path, entry: Checkpoint) -> None:
+    """Refuse a file that has not the size and checksum of the published one, as far as known."""
+    if has_wrong_size(path, entry):
+        found = f'{path.stat().st_size} bytes where {entry.size} are'
+    elif (digits := checksum(path)).startswith(entry.sha256 or ''):
+        return
+    else:
+        found = f'sha256 {digits} where {entry.sha256} is'
+    raise ValueError(
+        f'{path} has {found} wanted: it is truncated or another file; delete it and download '
+        'it again with `dpt fetch`'
+    )
+
+
+def has_wrong_size(path: Path, entry: Checkpoint) -> bool:
+    """Tell at a glance that a file cannot be the published one."""
+    return entry.size is not None and path.stat().st_size != entry.size
 
 
 def checksum(path: Path) -> str:
