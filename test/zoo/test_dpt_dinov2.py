@@ -176,6 +176,7 @@ def test_an_image_becomes_the_metres_of_the_authors(name, size, load):
     (result,) = perception([frame], {'depth', 'points'}, options(Parameters()))
     farthest = FARTHEST[name.split('_')[-1]]
     wanted = forward(weights('small'), torch.from_numpy(image)[None], LAYOUTS['small'], farthest)
+    assert (wanted.max() == farthest) == name.endswith('nyu')  # beyond 10 m it is cut off
     assert difference(torch.from_numpy(result.products['depth']), wanted[0]) < FLOAT32
     points = result.products['points'][..., :3] @ [0, 0, 1]
     np.testing.assert_array_equal(points, result.products['depth'])
