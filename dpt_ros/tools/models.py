@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from dpt_ros.perception.preprocess import network_size
-from dpt_ros.zoo.checkpoints import Checkpoint, CHECKPOINTS
+from dpt_ros.zoo.checkpoints import Checkpoint, CHECKPOINTS, RelativeDepth, Resize
 from dpt_ros.zoo.store import build, has_wrong_size, weights_path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -72,7 +73,7 @@ def _task(task: str, model: Model) -> str:
 
 def _describe(name: str, entry: Checkpoint, folder: str) -> Model:
     size = network_size(*IMAGE, entry.resize)
-    parameters, flops = _measure(entry, size)
+    parameters, flops = _measure(_build_alike(entry), size)
     path = weights_path(name, folder)
     return Model(
         name=name,
@@ -97,6 +98,13 @@ def _state(path: Path, entry: Checkpoint) -> str:
     return 'wrong size' if has_wrong_size(path, entry) else 'on disk'
 
 
+def _build_alike(entry: Checkpoint) -> Checkpoint:
+    """Return what a network's size follows from; many checkpoints have this in common."""
+    depth = None if entry.depth is None else RelativeDepth()
+    return Checkpoint(entry.architecture, Resize(*IMAGE), depth=depth, labels=entry.labels)
+
+
+@cache
 @torch.inference_mode()
 def _measure(entry: Checkpoint, size: tuple[int, int]) -> tuple[int, int]:
     """Count the parameters, and the operations on one image of width and height `size`."""

@@ -252,6 +252,7 @@ def test_the_published_file_is_as_large_as_one_with_these_names_and_shapes(name)
 @pytest.mark.parametrize('name', ENTRIES)
 def test_entries_are_fed_and_read_as_published(name):
     entry, data = CHECKPOINTS[name], name.split('_')[-1]
+    assert entry.architecture.blocks == layout_of(name).taps
     assert entry.depth == MetricDepth(NEAREST, FARTHEST[data])
     assert (entry.color_max, entry.mean) == (255, (123.675, 116.28, 103.53))
     assert entry.std == (58.395, 57.12, 57.375)
@@ -277,3 +278,16 @@ def test_the_loss_of_tuning_is_taken_at_the_size_of_the_image(load):
         plan = replace(tuning_plan(trained.checkpoint), half=False)
         parts = losses_of(freeze(trained.network), batch, trained.checkpoint, plan)
     assert parts['depth'] < 1e-4  # the truth is what the network says
+
+
+@pytest.mark.parametrize('name', ['dpt_dinov2_base_nyu', 'dpt_dinov2_large_nyu'])
+def test_the_larger_networks_are_those_of_the_authors_too(name):
+    with torch.device('meta'):
+        network = store.build(CHECKPOINTS[name])
+    state = weights(size_of(name))
+    file = rename(for_hugging_face(state), CHECKPOINTS[name].keys, 'depth')
+    network.load_state_dict(file, assign=True)
+    image = random_image(3 * PATCH, 5 * PATCH)
+    with torch.inference_mode():
+        depth = freeze(network)(image)['depth']
+    assert difference(depth, depth_map(state, image, layout_of(name))) < FLOAT32
