@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 from dpt_ros.model.dpt import DPT
 from dpt_ros.perception.classify import classify
-from dpt_ros.perception.preprocess import network_size, prepare
+from dpt_ros.perception.preprocess import feed
 from dpt_ros.perception.scale import metres
 from dpt_ros.training.data import find_frames, read_frame
 from dpt_ros.training.furnishing import class_names
@@ -38,8 +38,7 @@ def network_predictor(network: DPT, entry: Checkpoint) -> Predict:
     @torch.inference_mode()
     def predict(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         height, width = rgb.shape[:2]
-        size = network_size(width, height, entry.resize)
-        image = prepare(torch.from_numpy(rgb)[None], size, entry.mean, entry.std)
+        image = feed(torch.from_numpy(rgb)[None], entry)
         raw = network(image.contiguous(memory_format=torch.channels_last))
         depth = metres(raw['depth'], meaning, 1.0, 0.0)[0].numpy()
         labels = None
