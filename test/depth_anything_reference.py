@@ -39,9 +39,9 @@ LAYOUTS = {
 PATCH = 14
 
 
-def shapes(layout):
-    """Return the shape of every tensor of a published file by its name."""
-    c, f, h = layout.width, layout.features, 'depth_head.'
+def backbone_shapes(layout):
+    """Return what stands under `pretrained.`: all of DINOv2."""
+    c = layout.width
     found = {
         'pretrained.cls_token': (1, 1, c),
         'pretrained.pos_embed': (1, 1 + layout.grid**2, c),
@@ -55,6 +55,12 @@ def shapes(layout):
         found |= dpt._linear(f'{at}.attn.qkv', c, 3 * c) | dpt._linear(f'{at}.attn.proj', c, c)
         found |= dpt._linear(f'{at}.mlp.fc1', c, 4 * c) | dpt._linear(f'{at}.mlp.fc2', 4 * c, c)
         found |= {f'{at}.ls1.gamma': (c,), f'{at}.ls2.gamma': (c,)}
+    return found
+
+
+def shapes(layout):
+    """Return the shape of every tensor of a published file by its name."""
+    c, f, h, found = layout.width, layout.features, 'depth_head.', backbone_shapes(layout)
     for n, d in enumerate(layout.widths):
         found |= dpt._conv(f'{h}projects.{n}', c, d, 1)
         found |= {f'{h}scratch.layer{n + 1}_rn.weight': (f, d, 3, 3)}
@@ -71,12 +77,18 @@ def shapes(layout):
     return found | dpt._conv(f'{h}scratch.output_conv2.2', 32, 1, 1)
 
 
-def random_weights(layout, seed=0, dtype=torch.float32):
-    """Return random tensors in the layout of a published file, none at a default."""
-    state = dpt.random_weights(shapes(layout), seed, dtype)
+def random_tensors(names, seed=0, dtype=torch.float32):
+    """Return a random tensor for each of `names`, a dict of shapes, none at a default."""
+    state = dpt.random_weights(names, seed, dtype)
     for key, tensor in state.items():
         if key.endswith('gamma'):  # of a branch: neither closed nor overwhelming
             tensor.add_(0.5)
+    return state
+
+
+def random_weights(layout, seed=0, dtype=torch.float32):
+    """Return random tensors in the layout of a published file."""
+    state = random_tensors(shapes(layout), seed, dtype)
     last = state['depth_head.scratch.output_conv2.2.weight']
     last.abs_().mul_(0.3)  # depth is positive, and a sigmoid is not at its end
     return state
@@ -92,8 +104,9 @@ def forward(state, image, layout, *, maximum=None):
     w, h = dpt._Weights(state), 'depth_head.scratch'
     rows, columns = image.shape[-2] // PATCH, image.shape[-1] // PATCH
     maps = []
-    for n, tokens in enumerate(_taps(w, image, layout, (rows, columns))):
-        x = tokens[:, 1:].transpose(1, 2).unflatten(2, (rows, columns))
+    for n, tokens in enumerate(taps(w, image, layout, (rows, columns))):
+        x = w.layer_norm('pretrained.norm', tokens)[:, 1:]
+        x = x.transpose(1, 2).unflatten(2, (rows, columns))
         x = w.conv(f'depth_head.projects.{n}', x)
         at = f'depth_head.resize_layers.{n}'
         if n < 2:
@@ -118,7 +131,8 @@ def _enlarge(x, size):
     return F.interpolate(x, size, mode='bilinear', align_corners=True)
 
 
-def _taps(w, image, layout, grid):
+def taps(w, image, layout, grid):
+    """Yield the tokens (B, 1 + h * w, C) behind each block tapped, before any norm."""
     x = w.conv('pretrained.patch_embed.proj', image, stride=PATCH).flatten(2).transpose(1, 2)
     x = torch.cat((w('pretrained.cls_token').expand(len(x), -1, -1), x), dim=1)
     x = x + positions(w('pretrained.pos_embed'), layout.grid, grid)
@@ -129,7 +143,7 @@ def _taps(w, image, layout, grid):
         y = F.gelu(w.linear(f'{at}.mlp.fc1', w.layer_norm(f'{at}.norm2', x)))
         x = x + w(f'{at}.ls2.gamma') * w.linear(f'{at}.mlp.fc2', y)
         if n in layout.taps:
-            yield w.layer_norm('pretrained.norm', x)
+            yield x
 
 
 def _attention(w, at, x, heads):

@@ -4,6 +4,10 @@ From four taps to one fused map: read out, reassemble, fuse (the paper, sections
 Shapes: B batch, C width of a tap, D its width after reassembly, F width of the decoder;
 (h, w) patch grid. After reassembly maps have 4, 2, 1 and 1/2 times the rows and columns of the
 patch grid: strides 4, 8, 16 and 32 of the image where patches have 16 pixels.
+
+What the paper leaves open its releases fill in two ways. isl-org/DPT and Depth Anything fuse up to
+the size of the next finer map; DINOv2 (Oquab et al., https://arxiv.org/abs/2304.07193), in the
+manner of mmsegmentation, always doubles and brings the finer map to what came of that.
 """
 
 from collections.abc import Sequence
@@ -96,11 +100,12 @@ class KeepStage(nn.Module):
 class ResidualConvUnit(nn.Module):
     """Two 3x3 convolutions, each after a ReLU, added to their input (RefineNet)."""
 
-    def __init__(self, width: int, batch_norm: bool):
+    def __init__(self, width: int, batch_norm: bool, bias: bool = True):
         """Keep F = `width`; with `batch_norm` each convolution has one in place of its bias."""
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=not batch_norm)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=not batch_norm)
+        bias = bias and not batch_norm
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.norm1 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
         self.norm2 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
 
@@ -118,16 +123,18 @@ class Fusion(nn.Module):
     linear, one over channels and one over pixels (its weights sum to 1, so the bias passes too).
     """
 
-    def __init__(self, width: int, *, batch_norm: bool, skip: bool):
+    def __init__(self, width: int, *, batch_norm: bool, skip: bool, bias: bool = True):
         """Fuse maps of F = `width` channels; the coarsest fusion has no `skip`."""
         super().__init__()
-        self.skip = ResidualConvUnit(width, batch_norm) if skip else None
-        self.refine = ResidualConvUnit(width, batch_norm)
+        self.skip = ResidualConvUnit(width, batch_norm, bias) if skip else None
+        self.refine = ResidualConvUnit(width, batch_norm, bias)
         self.project = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """Fuse (B, F, h, w) with `skip` of the same shape, giving (B, F, *size)."""
-        if self.skip is not None:
+        """Fuse (B, F, h, w) with `skip`, resampled if its size differs, giving (B, F, *size)."""
+        if self.skip is not None and skip is not None:
+            if skip.shape[-2:] != x.shape[-2:]:
+                skip = F.interpolate(skip, size=x.shape[-2:], mode='bilinear', align_corners=False)
             x = x + self.skip(skip)
         x = self.project(self.refine(x))
         return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
@@ -146,6 +153,8 @@ class Decoder(nn.Module):
         patch: int = 16,
         readout: str = 'project',
         batch_norm: bool = False,
+        bias: bool = True,
+        doubling: bool = False,
     ):
         """
         Build a decoder for a backbone with these taps.
@@ -158,6 +167,8 @@ class Decoder(nn.Module):
         :param patch: side of a patch in pixels (`ViT.patch`).
         :param readout: a key of `READOUTS`.
         :param batch_norm: in the residual units, as the segmentation networks have it.
+        :param bias: of the convolutions in the residual units, where there is no batch norm.
+        :param doubling: every fusion doubles its rows and columns, whatever the next map has.
         """
         super().__init__()
         self.reassemble = nn.ModuleList(
@@ -166,9 +177,9 @@ class Decoder(nn.Module):
         )
         self.lateral = nn.ModuleList(nn.Conv2d(d, width, 3, padding=1, bias=False) for d in widths)
         self.fusion = nn.ModuleList(  # as the maps: finest first
-            Fusion(width, batch_norm=batch_norm, skip=index < 3) for index in range(4)
+            Fusion(width, batch_norm=batch_norm, skip=index < 3, bias=bias) for index in range(4)
         )
-        self.width = width
+        self.width, self.doubling = width, doubling
 
     def forward(self, taps: Sequence[Tap]) -> list[Tensor]:
         """
@@ -176,15 +187,20 @@ class Decoder(nn.Module):
 
         :return: the four fused maps (B, F, ...), coarse to fine; the last has 8 times the rows and
             columns of the patch grid (stride 2 with patches of 16) and feeds the head, the one
-            before it half of that and feeds the auxiliary head of training.
+            before it half of that and feeds the auxiliary head of training. Where fusion doubles
+            and a side of the grid is odd, they have that many times the next even number.
         """
         maps = [
             lateral(reassemble(tap))
             for lateral, reassemble, tap in zip(self.lateral, self.reassemble, taps, strict=True)
         ]
-        height, width = maps[0].shape[-2:]
-        sizes = [(2 * height, 2 * width), *((m.shape[-2], m.shape[-1]) for m in maps[:3])]
-        fused = [self.fusion[3](maps[3], None, sizes[3])]
-        for level in (2, 1, 0):
-            fused.append(self.fusion[level](fused[-1], maps[level], sizes[level]))
+        x, fused = maps[3], []
+        for level in (3, 2, 1, 0):
+            height, width = x.shape[-2:]
+            if level > 0 and not self.doubling:
+                size = maps[level - 1].shape[-2:]
+            else:
+                size = (2 * height, 2 * width)
+            x = self.fusion[level](x, maps[level], size)
+            fused.append(x)
         return fused

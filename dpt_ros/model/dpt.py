@@ -54,7 +54,8 @@ class DPT(nn.Module):
 
         :param image: (B, 3, H, W), normalized; H and W multiples of the backbone's patch.
         :param wanted: names out of `provides`; None for all.
-        :return: 'depth': (B, H, W), not negative, in the unit of the weights;
+        :return: 'depth': (B, H, W) or the head's own size, see `ProjectedDepthHead`, not negative,
+            in the unit of the weights;
             'segmentation': (B, K, H / 2, W / 2) scores, see `SegmentationHead`.
         """
         height, width = image.shape[-2:]

@@ -35,6 +35,25 @@ class DepthHead(nn.Module):
         return self.last(self.out(F.relu(self.hidden(x)))).squeeze(1)
 
 
+class ProjectedDepthHead(DepthHead):
+    """
+    The head of DINOv2: one convolution more, and a map twice the size of the fused one.
+
+    That is not the size of the image, as the patches have 14 pixels: whoever uses the depth
+    resamples it (bilinear, half-pixel centers).
+    """
+
+    def __init__(self, width: int):
+        """Build the head over F = `width`."""
+        super().__init__(width)
+        self.project = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, fused: Sequence[Tensor], size: tuple[int, int]) -> Tensor:  # noqa: ARG002
+        """Map the finest of `fused`, (B, F, h, w), to (B, 2 h, 2 w)."""
+        height, width = fused[-1].shape[-2:]
+        return super().forward([F.relu(self.project(fused[-1]))], (2 * height, 2 * width))
+
+
 class SegmentationHead(nn.Module):
     """
     Class scores at half the network's resolution.

@@ -18,10 +18,10 @@ from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.classify import classify
 from dpt_ros.perception.cleanup import clean, flying
 from dpt_ros.perception.points import pack_points
-from dpt_ros.perception.preprocess import network_size, prepare
+from dpt_ros.perception.preprocess import feed
 from dpt_ros.perception.runtime import Runtime
-from dpt_ros.perception.scale import check_mode, metres
-from dpt_ros.zoo.checkpoints import Checkpoint, Resize, Restore
+from dpt_ros.perception.scale import check_mode, metres, restore_size
+from dpt_ros.zoo.checkpoints import Checkpoint, Resize
 from dpt_ros.zoo.labels import Labels, load_labels
 from dpt_ros.zoo.store import Trained
 import numpy as np
@@ -89,7 +89,7 @@ class _Pass:
     """One run of a backbone: how an image is brought to it, and the tasks that come of it."""
 
     runtime: Runtime
-    entry: Checkpoint  # for its mean and std
+    entry: Checkpoint  # for its colors
     resize: Resize
     tasks: frozenset[str]
 
@@ -195,7 +195,7 @@ class Perception:
         (one,) = (each for each in self._passes if 'segmentation' in each.tasks)
         rows, columns = images.shape[2:]
         pixels = images.to(self.device).permute(0, 2, 3, 1)
-        prepared = prepare(pixels, (columns, rows), one.entry.mean, one.entry.std)
+        prepared = feed(pixels, one.entry, Resize(columns, rows, multiple=1))
         return one.runtime(prepared, {'segmentation'})['segmentation'].float()
 
     def warm_up(self, width: int, height: int, options: Options) -> None:
@@ -235,13 +235,13 @@ class Perception:
         if 'depth' in tasks and entry is not None and entry.depth is not None:
             with _stage(seconds, 'metres'):
                 if 'inverse_depth' in wanted:
-                    maps['inverse_depth'] = _resize(raw['depth'].float(), size, entry.restore)
+                    maps['inverse_depth'] = restore_size(raw['depth'].float(), size, entry.restore)
                 if in_metres:
                     depth = metres(
                         raw['depth'], entry.depth, options.scale_factor, options.scale_offset
                     )
                     sky = maps.get('sky')
-                    depth = _resize(depth, size, entry.restore)
+                    depth = restore_size(depth, size, entry.restore)
                     maps['depth'] = clean(depth, sky, options.depth_min, options.depth_max)
         return maps
 
@@ -261,14 +261,12 @@ class Perception:
         self, pixels: Tensor, tasks: Collection[str], seconds: dict[str, float]
     ) -> dict[str, Tensor]:
         """Run each backbone that the tasks need once, all of its tasks in one pass."""
-        height, width = pixels.shape[1:3]
         raw: dict[str, Tensor] = {}
         for one in self._passes:
             if not (its_tasks := one.tasks & set(tasks)):
                 continue
             with _stage(seconds, 'preprocess'):
-                size = network_size(width, height, one.resize)
-                image = prepare(pixels, size, one.entry.mean, one.entry.std)
+                image = feed(pixels, one.entry, one.resize)
             with _stage(seconds, 'network'):
                 raw |= one.runtime(image, its_tasks)
         return raw
@@ -367,8 +365,11 @@ def _is_shared(one: Trained, other: Trained, side: int) -> bool:
     if one is other:
         return True
     a, b = one.checkpoint, other.checkpoint
-    fed = [(_resize_rule(entry, side), entry.mean, entry.std) for entry in (a, b)]
-    built = [replace(e.architecture, widths=(0,) * 4, width=0, readout='ignore') for e in (a, b)]
+    fed = [(_resize_rule(e, side), e.mean, e.std, e.color_max) for e in (a, b)]
+    built = [
+        replace(e.architecture, widths=(0,) * 4, width=0, readout='ignore', decoder='dpt')
+        for e in (a, b)
+    ]
     if fed[0] != fed[1] or built[0] != built[1]:  # the decoders may differ
         return False
     mine, theirs = one.network.backbone.state_dict(), other.network.backbone.state_dict()
@@ -386,14 +387,6 @@ def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
     start = perf_counter()
     yield
     seconds[name] = seconds.get(name, 0.0) + perf_counter() - start
-
-
-def _resize(depth: Tensor, size: tuple[int, int], restore: Restore) -> Tensor:
-    """Resample (B, h, w) to (B, H, W) as the authors of the weights do."""
-    if depth.shape[1:] == size:
-        return depth
-    mode, align_corners = restore.mode, restore.align_corners
-    return F.interpolate(depth[:, None], size, mode=mode, align_corners=align_corners)[:, 0]
 
 
 def _table(colors: Sequence[tuple[int, int, int]], device: torch.device) -> Tensor:

@@ -2,13 +2,14 @@
 From camera pixels to the network's input, on the device, as the weights' authors did it.
 
 The image is resized as floats by a bicubic without antialiasing, which is what OpenCV's
-INTER_CUBIC is and what the released weights were trained behind; then normalized.
+INTER_CUBIC is and what the released weights were trained behind; then normalized. Networks that
+take images at their own size get a margin instead.
 """
 
 from collections.abc import Sequence
 import math
 
-from dpt_ros.zoo.checkpoints import Resize
+from dpt_ros.zoo.checkpoints import Checkpoint, Resize
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,8 +19,11 @@ def network_size(width: int, height: int, resize: Resize) -> tuple[int, int]:
     """
     Choose the network's input size for an image, aspect kept.
 
-    :return: width and height, each the multiple of `resize.multiple` nearest to the scaled side.
+    :return: width and height, each the multiple of `resize.multiple` nearest to the scaled side,
+        or with the rule 'native' the next one that has room for the side as it is.
     """
+    if resize.rule == 'native':
+        return _round_up(width, resize.multiple), _round_up(height, resize.multiple)
     across, down = resize.width / width, resize.height / height
     scale = {
         'minimal': min(across, down, key=lambda s: (abs(1 - s), s is across)),
@@ -39,19 +43,49 @@ def network_size(width: int, height: int, resize: Resize) -> tuple[int, int]:
     return side(width, resize.width), side(height, resize.height)
 
 
+def _round_up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def feed(pixels: Tensor, entry: Checkpoint, resize: Resize | None = None) -> Tensor:
+    """
+    Make the input of a network from images, as its authors do.
+
+    :param pixels: (B, H, W, 3) uint8, RGB.
+    :param resize: how they are brought to it; None: as the checkpoint tells.
+    :return: (B, 3, height, width) float32 on the same device.
+    """
+    resize = resize or entry.resize
+    size = network_size(pixels.shape[2], pixels.shape[1], resize)
+    native = resize.rule == 'native'
+    return prepare(pixels, size, entry.mean, entry.std, color_max=entry.color_max, native=native)
+
+
 def prepare(
-    pixels: Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]
+    pixels: Tensor,
+    size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    color_max: float = 1.0,
+    native: bool = False,
 ) -> Tensor:
     """
-    Resize and normalize.
+    Bring to size and normalize.
 
     :param pixels: (B, H, W, 3) uint8, RGB.
     :param size: width and height of the network's input.
-    :param mean: of R, G, B in [0, 1]; `std` likewise.
+    :param mean: of R, G, B from 0 to `color_max`; `std` likewise.
+    :param native: put the image as it is into the middle of zeros, which are the mean color; an
+        odd row or column more goes below or right. Else resize it.
     :return: (B, 3, height, width) float32 on the same device.
     """
     image = pixels.permute(0, 3, 1, 2).float()
-    if image.shape[-2:] != size[::-1]:
+    if image.shape[-2:] != size[::-1] and not native:
         image = F.interpolate(image, size=size[::-1], mode='bicubic', align_corners=False)
     means, stds = (torch.tensor(v, device=image.device)[:, None, None] for v in (mean, std))
-    return torch.addcmul(-means / stds, image, 1 / (255 * stds))
+    image = torch.addcmul(-means / stds, image, color_max / (255 * stds))
+    if not native:
+        return image
+    across, down = size[0] - image.shape[-1], size[1] - image.shape[-2]
+    return F.pad(image, (across // 2, across - across // 2, down // 2, down - down // 2))

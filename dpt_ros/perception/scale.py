@@ -1,12 +1,20 @@
 """From the number that a depth head yields to metres along the optical axis."""
 
-from dpt_ros.zoo.checkpoints import BoundedDepth, InverseDepth, RelativeDepth
+from dpt_ros.zoo.checkpoints import (
+    BoundedDepth,
+    Depth,
+    InverseDepth,
+    MetricDepth,
+    RelativeDepth,
+    Restore,
+)
 from torch import Tensor
+from torch.nn import functional as F
 
 MODES = ('model', 'fixed', 'none')
 
 
-def check_mode(mode: str, depth: RelativeDepth | InverseDepth | BoundedDepth, name: str) -> None:
+def check_mode(mode: str, depth: Depth, name: str) -> None:
     """Refuse a scale mode that cannot turn the output of model `name` into metres."""
     if mode == 'model' and isinstance(depth, RelativeDepth):
         raise ValueError(
@@ -26,9 +34,7 @@ def check_mode(mode: str, depth: RelativeDepth | InverseDepth | BoundedDepth, na
         )
 
 
-def metres(
-    raw: Tensor, depth: RelativeDepth | InverseDepth | BoundedDepth, factor: float, offset: float
-) -> Tensor:
+def metres(raw: Tensor, depth: Depth, factor: float, offset: float) -> Tensor:
     """
     Convert the output of a depth head.
 
@@ -39,6 +45,16 @@ def metres(
     """
     if isinstance(depth, BoundedDepth):
         return raw.float() * depth.maximum
+    if isinstance(depth, MetricDepth):
+        return (raw.float() + depth.minimum).clamp(depth.minimum, depth.maximum)
     if isinstance(depth, InverseDepth):
         factor, offset = depth.scale, depth.offset
     return 1 / (factor * raw.float() + offset).clamp_min(1e-8)
+
+
+def restore_size(depth: Tensor, size: tuple[int, int], restore: Restore) -> Tensor:
+    """Resample (B, h, w) to (B, H, W) where (H, W) = `size`, as the weights' authors do."""
+    if depth.shape[1:] == size:
+        return depth
+    mode, align_corners = restore.mode, restore.align_corners
+    return F.interpolate(depth[:, None], size, mode=mode, align_corners=align_corners)[:, 0]

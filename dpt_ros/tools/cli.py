@@ -78,7 +78,8 @@ def _add_models(commands: Commands) -> None:
         'models',
         help='list the networks: tasks, size, work, license, and whether the weights are here',
         description='List the networks there are. GFLOPs are of one 640x480 image at the size '
-        'that the network takes it in; a multiplication and its addition are two.',
+        'that the network takes it in; a multiplication and its addition are two. Weights of the '
+        'wrong size are damaged or others: `dpt fetch` replaces them.',
     )
     _add_weights_dir(models)
     models.add_argument('--json', action='store_true', help='print JSON instead of a table')

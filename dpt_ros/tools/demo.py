@@ -1,7 +1,7 @@
 """
 The demo: a camera, the node, and this as a listener, three processes on one real ROS graph.
 
-It counts what comes out, records a bag, and leaves one picture of the last complete frame.
+It counts what comes out, records a bag, and leaves one picture of the liveliest frame.
 """
 
 from collections import defaultdict
@@ -54,7 +54,7 @@ STARTS_WITHIN = 60.0  # seconds until the first result
 
 
 class Listener(Node):
-    """Hears every topic of the demo as bytes, records them, and keeps the last whole frame."""
+    """Hears every topic of the demo as bytes, records them, and keeps the liveliest."""
 
     def __init__(self, writer: Writer, topics: Mapping[str, type]):
         """Subscribe to topics of these types, and prepare the recording."""
@@ -63,7 +63,8 @@ class Listener(Node):
         self.frames_in, self.frames_out, self.dropped = 0, 0, 0  # as the node tells once a second
         self.depth_errors: list[float] = []  # median relative error of each whole frame
         self.accuracies: list[float] = []  # share of pixels with the right label, likewise
-        self.whole: dict[str, Any] = {}  # topic -> message, all of one stamp
+        self.whole: dict[str, Any] = {}  # topic -> message, of the liveliest frame
+        self._liveliness = 0.0  # of that frame
         self._pending: dict[int, dict[str, tuple[Any, bytes]]] = defaultdict(dict)
         self._writer, self._recorded = writer, -RECORDED_EVERY
         self._connections: dict[str, Any] = {}
@@ -84,8 +85,7 @@ class Listener(Node):
         frame = self._pending[stamp]
         frame[topic] = message, data
         if len(frame) == len(self._connections):
-            self.whole = {name: heard for name, (heard, _) in frame.items()}
-            self._compare()
+            self._see({name: heard for name, (heard, _) in frame.items()})
             if monotonic() - self._recorded >= RECORDED_EVERY:
                 self._recorded = monotonic()
                 for name, (_, raw) in frame.items():
@@ -93,9 +93,11 @@ class Listener(Node):
             for old in [s for s in self._pending if s <= stamp]:
                 del self._pending[old]
 
-    def _compare(self) -> None:
-        """Hold the newest frame against the truth, if the source told it."""
-        depth, mask, true_depth, true_mask = _maps(self.whole)
+    def _see(self, frame: dict[str, Any]) -> None:
+        """Hold a whole frame against the truth, if the source told it; keep the liveliest."""
+        depth, mask, true_depth, true_mask = _maps(frame)
+        if (liveliness := _entropy(mask)) >= self._liveliness:
+            self.whole, self._liveliness = frame, liveliness
         if true_depth is not None and true_mask is not None:
             self.depth_errors.append(float(np.nanmedian(np.abs(depth / true_depth - 1))))
             self.accuracies.append(float(np.mean(mask == true_mask)))
@@ -243,6 +245,13 @@ def _maps(frame: dict[str, Any]) -> list[np.ndarray | None]:
         else None
         for name in names
     ]
+
+
+def _entropy(mask: np.ndarray | None) -> float:
+    """Return how evenly a mask is shared by many classes, in nats."""
+    shares = np.bincount(np.zeros(1, np.uint8) if mask is None else mask.ravel())
+    shares = shares[shares > 0] / shares.sum()
+    return float(-(shares * np.log(shares)).sum())
 
 
 def _words(listener: Listener, source: str) -> tuple[str, list[str]]:

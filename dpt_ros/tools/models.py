@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from dpt_ros.perception.preprocess import network_size
-from dpt_ros.zoo.checkpoints import Checkpoint, CHECKPOINTS
-from dpt_ros.zoo.store import build, weights_path
+from dpt_ros.zoo.checkpoints import Checkpoint, CHECKPOINTS, RelativeDepth, Resize
+from dpt_ros.zoo.store import build, has_wrong_size, weights_path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 IMAGE = (640, 480)  # width and height of the image that the work is told for
-HEADINGS = ('name', 'tasks', 'parameters', 'input', 'GFLOPs', 'license', 'weights')
-RIGHT = frozenset({'parameters', 'input', 'GFLOPs'})  # columns of numbers
+HEADINGS = ('name', 'tasks', 'parameters', 'input', 'GFLOPs', 'download', 'license', 'weights')
+RIGHT = frozenset({'parameters', 'input', 'GFLOPs', 'download'})  # columns of numbers
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,12 @@ class Model:
     parameters: int
     input_size: tuple[int, int]  # width and height that an `IMAGE` is resized to
     gflops: float  # of one such input; a multiplication and its addition are two
+    size: int | None  # of the file of its weights in bytes, where known
     spdx: str  # license
-    weights: str  # 'on disk' (not verified) or 'missing'
-    file: str | None  # where the weights are, or belong
+    non_commercial: bool  # whether that forbids commercial use
+    focal: float | None  # that its metres are for, see `Checkpoint.focal`
+    weights: str  # 'on disk' (of the right size, not verified), 'wrong size' or 'missing'
+    file: str  # where the weights are, or belong
 
 
 def list_models(folder: str = '') -> list[Model]:
@@ -44,7 +49,8 @@ def table(models: Sequence[Model]) -> str:
             f'{model.parameters / 1e6:.1f} M',
             'x'.join(map(str, model.input_size)),
             f'{model.gflops:.1f}',
-            model.spdx,
+            '?' if model.size is None else f'{model.size / 1e6:.0f} MB',
+            model.spdx + (' (non-commercial)' if model.non_commercial else ''),
             model.weights,
         )
         for model in models
@@ -67,9 +73,8 @@ def _task(task: str, model: Model) -> str:
 
 def _describe(name: str, entry: Checkpoint, folder: str) -> Model:
     size = network_size(*IMAGE, entry.resize)
-    parameters, flops = _measure(entry, size)
+    parameters, flops = _measure(_build_alike(entry), size)
     path = weights_path(name, folder)
-    here = 'on disk' if path.is_file() else 'missing'
     return Model(
         name=name,
         tasks=entry.tasks,
@@ -78,12 +83,28 @@ def _describe(name: str, entry: Checkpoint, folder: str) -> Model:
         parameters=parameters,
         input_size=size,
         gflops=round(flops / 1e9, 1),
+        size=entry.size,
         spdx=entry.spdx,
-        weights=here,
-        file=None if path is None else str(path),
+        non_commercial=entry.non_commercial,
+        focal=entry.focal,
+        weights=_state(path, entry),
+        file=str(path),
     )
 
 
+def _state(path: Path, entry: Checkpoint) -> str:
+    if not path.is_file():
+        return 'missing'
+    return 'wrong size' if has_wrong_size(path, entry) else 'on disk'
+
+
+def _build_alike(entry: Checkpoint) -> Checkpoint:
+    """Return what a network's size follows from; many checkpoints have this in common."""
+    depth = None if entry.depth is None else RelativeDepth()
+    return Checkpoint(entry.architecture, Resize(*IMAGE), depth=depth, labels=entry.labels)
+
+
+@cache
 @torch.inference_mode()
 def _measure(entry: Checkpoint, size: tuple[int, int]) -> tuple[int, int]:
     """Count the parameters, and the operations on one image of width and height `size`."""

@@ -18,7 +18,7 @@ from typing import cast
 from dpt_ros.model.dpt import DPT, Task
 from dpt_ros.model.heads import SegmentationHead
 from dpt_ros.perception.preprocess import prepare
-from dpt_ros.perception.scale import metres
+from dpt_ros.perception.scale import metres, restore_size
 from dpt_ros.training import losses
 from dpt_ros.training.data import Batch, Batches, batches, Stage
 from dpt_ros.training.furnishing import BOXES, LABELS
@@ -233,7 +233,7 @@ def losses_of(network: DPT, batch: Batch, entry: Checkpoint, plan: Plan) -> dict
     """Compute the loss of each task for a batch."""
     batch = Batch(*(part.to(next(network.parameters()).device) for part in batch))
     size = (batch.rgb.shape[1], batch.rgb.shape[2])
-    image = prepare(batch.rgb, size[::-1], entry.mean, entry.std)
+    image = prepare(batch.rgb, size[::-1], entry.mean, entry.std, color_max=entry.color_max)
     image = image.contiguous(memory_format=torch.channels_last)
     tasks = tasks_of(network)
     with torch.autocast(image.device.type, torch.bfloat16, enabled=plan.half):
@@ -247,6 +247,7 @@ def losses_of(network: DPT, batch: Batch, entry: Checkpoint, plan: Plan) -> dict
     if entry.depth is not None:
         raw = read['depth'].float()
         depth = metres(raw, entry.depth, 1.0, 0.0) if entry.is_metric else raw
+        depth = restore_size(depth, size, entry.restore)
         parts['depth'] = LOSSES[plan.loss](depth, batch.depth, batch.depth.isfinite())
     if entry.labels is not None:
         scores, labels = read['segmentation'], batch.labels.long()

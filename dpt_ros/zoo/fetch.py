@@ -19,7 +19,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import build_opener, HTTPRedirectHandler, OpenerDirector, Request
 
-from dpt_ros.zoo.store import checkpoint, checksum, weights_path
+from dpt_ros.zoo.store import checkpoint, checksum, has_wrong_size, weights_path
 
 CHUNK = 1 << 18  # bytes at a time, at most
 STALL = 30.0  # seconds without a byte after which a download is given up
@@ -55,20 +55,19 @@ def fetch(
     :raises FetchError: for whatever goes wrong on the way.
     """
     entry, path = checkpoint(name), weights_path(name, folder)
-    if entry.url is None:
+    if entry.address is None:
         raise ValueError(f'{name} has no published file to fetch: `dpt models` tells which have')
-    wanted = entry.sha256 or ''
-    if path.is_file() and checksum(path).startswith(wanted):
+    url, wanted = entry.address, entry.sha256 or ''
+    if path.is_file() and not has_wrong_size(path, entry) and checksum(path).startswith(wanted):
         return path
-    url = f'{entry.url}/{entry.file}'
     server = build_opener(_Redirects(http_host))
     with _part_of(path) as file:
         _check_url(url, http_host)
-        resumed = _receive(server, url, file, progress, timeout)
+        resumed = _receive(server, url, file, entry.size, progress, timeout)
         found = checksum(Path(file.name))
         if resumed and not found.startswith(wanted):  # its beginning was of something else
             file.truncate(0)
-            _receive(server, url, file, progress, timeout)
+            _receive(server, url, file, entry.size, progress, timeout)
             found = checksum(Path(file.name))
         if not found.startswith(wanted):
             Path(file.name).unlink()
@@ -110,9 +109,14 @@ def _part_of(path: Path) -> Iterator[FileIO]:
 
 
 def _receive(
-    server: OpenerDirector, url: str, file: FileIO, progress: Progress, timeout: float
+    server: OpenerDirector,
+    url: str,
+    file: FileIO,
+    size: int | None,
+    progress: Progress,
+    timeout: float,
 ) -> bool:
-    """Complete a file; return whether bytes that it had before were kept."""
+    """Complete a file of `size`, if that is known; tell whether bytes it had before were kept."""
     start = file.seek(0, os.SEEK_END)
     try:
         response = _ask(server, url, start, timeout)
@@ -120,6 +124,7 @@ def _receive(
             return True
         with response:
             start, total = _span(response)
+            total = _check_size(url, size, total)
             file.truncate(start)
             _check_space(Path(file.name), start, total)
             done = start
@@ -171,6 +176,16 @@ def _span(response: HTTPResponse) -> tuple[int, int | None]:
         return int(ranged[1]), None if ranged[2] == '*' else int(ranged[2])
     length = response.headers.get('Content-Length', '')
     return 0, int(length) if length.isdigit() else None
+
+
+def _check_size(url: str, wanted: int | None, told: int | None) -> int | None:
+    """Refuse a file that is not as large as the published one; return how large it will be."""
+    if wanted is not None and told not in (None, wanted):
+        raise FetchError(
+            f'{url} offers {told} bytes where {wanted} are wanted, so it was not downloaded: '
+            'something on the way replaced it (a page to log in?); try another network'
+        )
+    return told if wanted is None else wanted
 
 
 def _check_space(part: Path, start: int, total: int | None) -> None:

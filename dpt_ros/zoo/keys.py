@@ -133,16 +133,15 @@ HUGGINGFACE: Table = (
     *NECK,
     (r'auxiliary_head\..*', None),  # training only
 )
-HUGGINGFACE_DEPTH: Table = (
-    *HUGGINGFACE,
+HEAD: Table = (
     (r'head\.head\.0\.(.*)', r'TASK.head.narrow.\1'),
     (r'head\.head\.2\.(.*)', r'TASK.head.hidden.\1'),
     (r'head\.head\.4\.(.*)', r'TASK.head.out.\1'),
 )
+HUGGINGFACE_DEPTH: Table = (*HUGGINGFACE, *HEAD)
 HUGGINGFACE_SEGMENTATION: Table = (*HUGGINGFACE, (r'head\.head\.(.*)', r'TASK.head.scores.\1'))
 
-# LiheYoung/depth-anything-*-hf, depth-anything/Depth-Anything-V2-*-hf.
-HUGGINGFACE_DEPTH_ANYTHING: Table = (
+HUGGINGFACE_DINOV2: Table = (
     (r'backbone\.embeddings\.cls_token', 'backbone.cls_token'),
     (r'backbone\.embeddings\.position_embeddings', 'backbone.pos_embed'),
     (r'backbone\.embeddings\.patch_embeddings\.projection\.(.*)', r'backbone.patch_embed.\1'),
@@ -160,11 +159,25 @@ HUGGINGFACE_DEPTH_ANYTHING: Table = (
         r'backbone.blocks.\1.ls\2.gamma',
     ),
     (r'backbone\.encoder\.layer\.(\d+)\.((?:norm|mlp).*)', r'backbone.blocks.\1.\2'),
+)
+
+# LiheYoung/depth-anything-*-hf, depth-anything/Depth-Anything-V2-*-hf.
+HUGGINGFACE_DEPTH_ANYTHING: Table = (
+    *HUGGINGFACE_DINOV2,
     (r'backbone\.layernorm\.(.*)', r'backbone.norm.\1'),
     *NECK,
     (r'head\.conv1\.(.*)', r'TASK.head.narrow.\1'),
     (r'head\.conv2\.(.*)', r'TASK.head.hidden.\1'),
     (r'head\.conv3\.(.*)', r'TASK.head.out.\1'),
+)
+
+# facebook/dpt-dinov2-*.
+HUGGINGFACE_DPT_DINOV2: Table = (
+    *HUGGINGFACE_DINOV2,
+    (r'backbone\.layernorm\..*', None),  # past the last tap
+    *NECK,
+    (r'head\.projection\.(.*)', r'TASK.head.project.\1'),
+    *HEAD,
 )
 
 # What a checkpoint may be given in. Names of the authors and of Hugging Face never meet, so one

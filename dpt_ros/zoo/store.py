@@ -13,7 +13,7 @@ from pathlib import Path
 from dpt_ros.model.backbone import Hybrid, Stemmed, ViT
 from dpt_ros.model.decoder import Decoder
 from dpt_ros.model.dpt import DPT, freeze, Task
-from dpt_ros.model.heads import DepthHead, SegmentationHead
+from dpt_ros.model.heads import DepthHead, ProjectedDepthHead, SegmentationHead
 from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, CHECKPOINTS
 from dpt_ros.zoo.keys import rename
 from dpt_ros.zoo.labels import load_labels
@@ -69,9 +69,13 @@ def build(entry: Checkpoint) -> DPT:
         backbone = Stemmed(vit, shape.blocks, shape.stem)
     else:
         backbone = ViT(vit, shape.blocks, positions=shape.positions, normalize=shape.normalize)
+    dinov2 = shape.decoder == 'dinov2'
     heads: list[DepthHead | SegmentationHead] = []
     if entry.depth is not None:
-        heads.append(DepthHead(shape.width, bounded=isinstance(entry.depth, BoundedDepth)))
+        if dinov2:
+            heads.append(ProjectedDepthHead(shape.width))
+        else:
+            heads.append(DepthHead(shape.width, bounded=isinstance(entry.depth, BoundedDepth)))
     if entry.labels is not None:
         heads.append(SegmentationHead(shape.width, len(load_labels(entry.labels).names)))
     tasks = [
@@ -84,6 +88,8 @@ def build(entry: Checkpoint) -> DPT:
                 patch=backbone.patch,
                 readout=shape.readout,
                 batch_norm=isinstance(head, SegmentationHead),
+                bias=not dinov2,
+                doubling=dinov2,
             ),
             head,
         )
@@ -115,10 +121,10 @@ def build_with(name: str, folder: str = '') -> DPT:
     if not path.is_file():
         raise FileNotFoundError(
             f'the weights of {name} are not at {path}: run `dpt fetch {name}`, or bring '
-            f'{entry.url}/{entry.file}, whose sha256 begins with {entry.sha256}, to that place'
+            f'{entry.address}, whose sha256 begins with {entry.sha256}, to that place'
         )
     if path.name == entry.file:
-        verify(path, entry.sha256)
+        verify(path, entry)
     with torch.device('meta'):
         network = build(entry)
     state = read(path)
@@ -134,13 +140,23 @@ def build_with(name: str, folder: str = '') -> DPT:
     return network
 
 
-def verify(path: Path, sha256: str | None) -> None:
-    """Refuse a file whose checksum does not start with `sha256`, if that is given."""
-    if sha256 is not None and not (found := checksum(path)).startswith(sha256):
-        raise ValueError(
-            f'{path} has sha256 {found} where {sha256} is wanted: it is truncated or another '
-            'file; delete it and download it again with `dpt fetch`'
-        )
+def verify(path: Path, entry: Checkpoint) -> None:
+    """Refuse a file that has not the size and checksum of the published one, as far as known."""
+    if has_wrong_size(path, entry):
+        found = f'{path.stat().st_size} bytes where {entry.size} are'
+    elif (digits := checksum(path)).startswith(entry.sha256 or ''):
+        return
+    else:
+        found = f'sha256 {digits} where {entry.sha256} is'
+    raise ValueError(
+        f'{path} has {found} wanted: it is truncated or another file; delete it and download '
+        'it again with `dpt fetch`'
+    )
+
+
+def has_wrong_size(path: Path, entry: Checkpoint) -> bool:
+    """Tell at a glance that a file cannot be the published one."""
+    return entry.size is not None and path.stat().st_size != entry.size
 
 
 def checksum(path: Path) -> str:

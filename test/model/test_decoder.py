@@ -145,6 +145,39 @@ def test_maps_are_fused_coarse_to_fine_up_to_half_the_image(grid):
     assert [x.shape for x in fused] == sizes
 
 
+@pytest.mark.parametrize(
+    ('grid', 'sides'), [((4, 6), (4, 6)), ((3, 5), (4, 6)), ((5, 4), (6, 4))], ids=str
+)
+def test_doubling_fuses_to_powers_of_two_of_the_coarsest_map(grid, sides):
+    decoder = Decoder((6,) * 4, (14,) * 4, (8, 9, 10, 11), 4, patch=14, doubling=True)
+    fused = decoder([tap(6, *grid, batch=1) for _ in range(4)])
+    height, width = sides  # rounded up to even: twice the coarsest
+    sizes = [(1, 4, height * scale, width * scale) for scale in (1, 2, 4, 8)]
+    assert [x.shape for x in fused] == sizes
+
+
+def test_where_grids_are_even_doubling_changes_nothing():
+    plain = randomize(Decoder((6,) * 4, (16,) * 4, (8, 9, 10, 11), 4))
+    doubling = Decoder((6,) * 4, (16,) * 4, (8, 9, 10, 11), 4, doubling=True)
+    doubling.load_state_dict(plain.state_dict())
+    taps = [tap(6, 4, 6, batch=1) for _ in range(4)]
+    for one, other in zip(plain(taps), doubling(taps), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_skip_of_another_size_is_resampled_between_half_pixels():
+    fusion = randomize(Fusion(3, batch_norm=False, skip=True, bias=False))
+    x, skip = torch.randn(1, 3, 4, 6), torch.randn(1, 3, 3, 5)
+    fitted = F.interpolate(skip, (4, 6), mode='bilinear', align_corners=False)
+    torch.testing.assert_close(fusion(x, skip, (8, 12)), fusion(x, fitted, (8, 12)))
+
+
+def test_residual_units_may_have_no_bias():
+    decoder = Decoder((6,) * 4, (16,) * 4, (8, 9, 10, 11), 4, bias=False)
+    names = {name for name, _ in decoder.fusion.named_parameters() if name.endswith('bias')}
+    assert names == {f'{n}.project.bias' for n in range(4)}
+
+
 def test_taps_at_a_stride_other_than_the_patch_are_used_as_they_are():
     decoder = Decoder((5, 6, 7, 7), (4, 8, 16, 16), (5, 6, 9, 9), 4)
     kept = [isinstance(stage, KeepStage) for stage in decoder.reassemble]

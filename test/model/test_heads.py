@@ -1,6 +1,6 @@
 """The heads: sizes, bounds, and which of the fused maps each reads."""
 
-from dpt_ros.model.heads import DepthHead, SegmentationHead
+from dpt_ros.model.heads import DepthHead, ProjectedDepthHead, SegmentationHead
 import pytest
 import torch
 from torch import nn
@@ -40,6 +40,18 @@ def test_depth_above_zero_is_as_it_is():
 def test_bounded_depth_is_a_share_of_the_maximum():
     depth = constant(DepthHead(8, bounded=True), 2.0)(fused(), (64, 96))
     torch.testing.assert_close(depth, torch.full((2, 64, 96), 0.8807970779778823))  # 1/(1+e^-2)
+
+
+def test_projected_depth_is_twice_as_large_as_the_fused_map_whatever_the_image():
+    assert ProjectedDepthHead(8)(fused(64, 96), (56, 84)).shape == (2, 64, 96)
+
+
+def test_projected_depth_is_read_behind_one_more_convolution_and_relu():
+    head, maps = ProjectedDepthHead(8), fused()
+    plain = DepthHead(8)
+    plain.load_state_dict({k: v for k, v in head.state_dict().items() if 'project' not in k})
+    behind = [head.project(maps[3]).clamp(min=0)]
+    assert torch.equal(head(maps, (64, 96)), plain(behind, (64, 96)))
 
 
 def test_scores_stand_at_half_the_resolution():

@@ -228,9 +228,10 @@ def test_two_networks_with_one_backbone_run_it_once(passes: Counter):
         nudged(),
         twin(mean=(0.4, 0.5, 0.5)),
         twin(std=(0.4, 0.5, 0.5)),
+        twin(color_max=2.0),
         twin(architecture=replace(TINY.checkpoint.architecture, positions='huggingface')),
     ],
-    ids=['a bit', 'mean', 'std', 'positions'],
+    ids=['a bit', 'mean', 'std', 'color_max', 'positions'],
 )
 def test_what_two_backbones_do_not_share_is_run_for_each(other: Trained):
     own = []
@@ -249,9 +250,10 @@ def test_one_backbone_at_two_sizes_runs_for_each():
     assert own == [True]
 
 
-def test_decoders_of_one_backbone_may_differ():
-    wide = replace(TINY.checkpoint.architecture, readout='add')
-    other, own = twin(architecture=wide), []
+@pytest.mark.parametrize('change', [{'readout': 'add'}, {'decoder': 'dinov2'}], ids=str)
+def test_decoders_of_one_backbone_may_differ(change: dict[str, str]):
+    architecture = replace(TINY.checkpoint.architecture, **change)
+    other, own = twin(architecture=architecture), []
     other.network.backbone.register_forward_hook(lambda *_: own.append(True))
     run({'depth', 'labels'}, perceive(TINY, other))
     assert not own

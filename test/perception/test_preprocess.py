@@ -1,8 +1,8 @@
 """The network's input: the published size rules, and OpenCV's cubic on float images."""
 
 import cv2
-from dpt_ros.perception.preprocess import network_size, prepare
-from dpt_ros.zoo.checkpoints import CHECKPOINTS, Resize
+from dpt_ros.perception.preprocess import feed, network_size, prepare
+from dpt_ros.zoo.checkpoints import Checkpoint, CHECKPOINTS, MetricDepth, Resize, TINY
 import numpy as np
 import pytest
 import torch
@@ -120,3 +120,47 @@ def test_each_image_of_a_batch_stays_itself():
 def test_the_result_is_planes_of_float32():
     out = prepare(torch.from_numpy(noise(20, 10))[None], (64, 32), *NEUTRAL)
     assert (out.shape, out.dtype) == ((1, 3, 32, 64), torch.float32)
+
+
+NATIVE = Checkpoint(
+    TINY,
+    Resize(0, 0, 14, 'native'),
+    depth=MetricDepth(0.001, 10.0),
+    mean=(51.0, 102.0, 153.0),
+    std=(10.0, 20.0, 30.0),
+    color_max=255.0,
+)
+
+
+@pytest.mark.parametrize(
+    ('camera', 'size'), [('640x480', '644x490'), ('1216x352', '1218x364'), ('28x14', '28x14')]
+)
+def test_native_has_room_for_the_image_as_it_is(camera: str, size: str):
+    assert network_size(*numbers(camera), NATIVE.resize) == numbers(size)
+
+
+def test_native_puts_the_image_into_the_middle_of_the_mean_color():
+    image = noise(23, 11)  # 5 columns and 3 rows are missing: 2 + 3 and 1 + 2
+    out = feed(torch.from_numpy(image)[None], NATIVE)[0]
+    assert out.shape == (3, 14, 28)
+    inside = out[:, 1:12, 2:25]
+    colors = inside * torch.tensor([10.0, 20.0, 30.0])[:, None, None]
+    colors = colors + torch.tensor([51.0, 102.0, 153.0])[:, None, None]
+    np.testing.assert_allclose(colors.permute(1, 2, 0), image, atol=1e-4)
+    assert out.abs().sum().item() == pytest.approx(inside.abs().sum().item(), rel=1e-6)
+
+
+def test_a_side_that_is_asked_for_resizes_and_leaves_no_margin():
+    out = feed(torch.from_numpy(noise(64, 48))[None], NATIVE, Resize(28, 28, 14, 'lower_bound'))
+    wanted = prepare(torch.from_numpy(noise(64, 48))[None], (42, 28), *NEUTRAL)
+    colors = out[0] * torch.tensor([10.0, 20.0, 30.0])[:, None, None] / 255
+    colors = colors + torch.tensor([0.2, 0.4, 0.6])[:, None, None]
+    np.testing.assert_allclose(colors, wanted[0], atol=1e-5)
+
+
+@pytest.mark.parametrize('name', CHECKPOINTS)
+def test_mean_and_std_lie_within_the_range_of_colors(name: str):
+    entry = CHECKPOINTS[name]
+    middle, spread = (np.array(v) / entry.color_max for v in (entry.mean, entry.std))
+    np.testing.assert_allclose(middle, 0.45, atol=0.06)  # of any collection of photographs
+    assert ((spread > 0.2) & (spread <= 0.5)).all()

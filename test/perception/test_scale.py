@@ -1,7 +1,14 @@
 """Metres: the authors' constants (MODEL_FACTS B.2), and modes that cannot be."""
 
-from dpt_ros.perception.scale import check_mode, metres, MODES
-from dpt_ros.zoo.checkpoints import BoundedDepth, CHECKPOINTS, InverseDepth, RelativeDepth
+from dpt_ros.perception.scale import check_mode, metres, MODES, restore_size
+from dpt_ros.zoo.checkpoints import (
+    BoundedDepth,
+    CHECKPOINTS,
+    InverseDepth,
+    MetricDepth,
+    RelativeDepth,
+    Restore,
+)
 import pytest
 import torch
 
@@ -36,6 +43,30 @@ def test_bounded_weights_give_a_share_of_their_maximum():
     assert convert(0.25, BoundedDepth(10.0), 7.0, 9.0) == 2.5
 
 
+@pytest.mark.parametrize(
+    ('raw', 'wanted'), [(0.0, 0.001), (2.5, 2.501), (9.999, 10.0), (12.0, 10.0)]
+)
+def test_metric_weights_give_metres_above_the_nearest_up_to_the_farthest(
+    raw: float, wanted: float
+):
+    depth = MetricDepth(minimum=0.001, maximum=10.0)
+    assert convert(raw, depth, 7.0, 9.0) == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('align_corners', 'wanted'), [(True, [0, 1, 2, 3]), (False, [0, 0.75, 2.25, 3])]
+)
+def test_a_map_is_brought_to_size_as_its_authors_do(align_corners: bool, wanted: list[float]):
+    depth = torch.tensor([[[0.0, 3.0]]])
+    restored = restore_size(depth, (1, 4), Restore('bilinear', align_corners))
+    assert restored.flatten().tolist() == pytest.approx(wanted)
+
+
+def test_a_map_of_the_right_size_is_passed_on():
+    depth = torch.rand(1, 3, 4)
+    assert restore_size(depth, (3, 4), Restore()) is depth
+
+
 def test_fixed_scales_inverse_depth():
     # 1 / (0.5 * 3 + 0.5) m
     assert convert(3.0, RelativeDepth(), 0.5, 0.5) == 0.5
@@ -60,7 +91,9 @@ def test_metres_of_relative_weights_need_a_scale():
         assert cure in str(refusal.value)
 
 
-@pytest.mark.parametrize('depth', [InverseDepth(1.0, 0.0), BoundedDepth(10.0)])
+@pytest.mark.parametrize(
+    'depth', [InverseDepth(1.0, 0.0), BoundedDepth(10.0), MetricDepth(0.001, 10.0)]
+)
 def test_metres_are_not_scaled_twice(depth: object):
     with pytest.raises(ValueError, match=r"dpt_x gives metres by itself.*choose 'model'"):
         check_mode('fixed', depth, 'dpt_x')
@@ -71,6 +104,7 @@ def test_metres_are_not_scaled_twice(depth: object):
     [
         ('model', InverseDepth(1.0, 0.0)),
         ('model', BoundedDepth(10.0)),
+        ('model', MetricDepth(0.001, 10.0)),
         ('fixed', RelativeDepth()),
         ('none', RelativeDepth()),
     ],

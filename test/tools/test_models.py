@@ -14,9 +14,12 @@ from torch import nn
 
 @pytest.fixture(scope='module')
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
-    """List the models as they stand in a folder with the file of one of them."""
+    """List the models as they stand in a folder with files of some of them."""
     folder = tmp_path_factory.mktemp('weights')
-    (folder / CHECKPOINTS['dpt_large_midas'].file).write_bytes(b'')
+    with (folder / CHECKPOINTS['dpt_large_midas'].file).open('wb') as file:
+        file.truncate(CHECKPOINTS['dpt_large_midas'].size)  # takes no space
+    (folder / CHECKPOINTS['dpt_hybrid_midas'].file).write_bytes(b'half of it')
+    (folder / CHECKPOINTS['dpt_hybrid_nyu'].file).write_bytes(b'of a size that nobody told')
     return {model.name: model for model in list_models(str(folder))}
 
 
@@ -58,12 +61,15 @@ def test_work_is_what_the_layers_did_counted_one_by_one(models: dict[str, Model]
 def test_the_input_is_the_size_that_the_authors_would_take(models: dict[str, Model]):
     assert models['dpt_large_midas'].input_size == (512, 384)
     assert models['dpt_hybrid_nyu'].input_size == (640, 480)
+    assert models['dpt_dinov2_small_nyu'].input_size == (644, 490)
 
 
-def test_weights_are_on_disk_or_missing(models: dict[str, Model]):
+def test_weights_are_on_disk_or_of_the_wrong_size_or_missing(models: dict[str, Model]):
     said = {name: model.weights for name, model in models.items()}
     assert said.pop('dpt_large_midas') == 'on disk'
     assert said.pop('dpt_tiny') == 'on disk'  # it comes with the package
+    assert said.pop('dpt_hybrid_midas') == 'wrong size'
+    assert said.pop('dpt_hybrid_nyu') == 'on disk'
     assert set(said.values()) == {'missing'}
 
 
@@ -73,6 +79,9 @@ def test_the_table_is_aligned_and_tells_metres_from_relative_depth(models: dict[
         assert line.startswith(name)
         assert line.rindex(models[name].weights) == head.index('weights')
         assert line.index(models[name].spdx) == head.index('license')
+        assert ('non-commercial' in line) == ('-NC-' in models[name].spdx)
+    assert '1376 MB' in lines[list(models).index('dpt_large_midas')]
+    assert ' ? ' in lines[list(models).index('dpt_hybrid_nyu')]
     assert 'relative depth' in lines[list(models).index('dpt_hybrid_midas')]
     assert 'metric depth, worlds_10 labels' in lines[list(models).index('dpt_tiny')]
 
@@ -90,6 +99,8 @@ def test_the_command_prints_json_for_machines(
     assert (nyu['spdx'], nyu['weights']) == ('MIT', 'missing')
     assert nyu['file'] == str(tmp_path / 'dpt_hybrid_nyu-2ce69ec7.pt')
     assert (nyu['metric'], nyu['labels'], nyu['input_size']) == (True, None, [640, 480])
+    assert (tiny['size'], nyu['size'], nyu['non_commercial']) == (10_963_574, None, False)
+    assert (tiny['focal'], nyu['focal']) == (None, 518.86)
 
 
 def test_the_command_prints_a_table_for_people(

@@ -206,7 +206,12 @@ def test_a_summary_is_told(tmp_path: Path, capsys: pytest.CaptureFixture):
 def relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give a network of relative depth alone, called 'relative', and the file of its weights."""
     entry = replace(
-        TINY, depth=RelativeDepth(), labels=None, file='relative.safetensors', sha256=None
+        TINY,
+        depth=RelativeDepth(),
+        labels=None,
+        file='relative.safetensors',
+        size=None,
+        sha256=None,
     )
     monkeypatch.setitem(CHECKPOINTS, 'relative', entry)
     torch.manual_seed(0)

@@ -1,18 +1,22 @@
 """The table of checkpoints: what is published, and what could not be built."""
 
+import math
 import re
 
+from dpt_ros.zoo import store
 from dpt_ros.zoo.checkpoints import (
     Architecture,
     BoundedDepth,
     Checkpoint,
     CHECKPOINTS,
     InverseDepth,
+    MetricDepth,
     RelativeDepth,
     Resize,
     TINY,
 )
 import pytest
+import torch
 
 DEPTH_ANYTHING = [name for name in CHECKPOINTS if name.startswith('depth_anything')]
 OFFICIAL = {name: entry for name, entry in CHECKPOINTS.items() if 'intel-isl' in (entry.url or '')}
@@ -72,7 +76,12 @@ def test_metric_weights_turn_raw_output_into_meters(name, raw, meters):
 
 @pytest.mark.parametrize(
     ('depth', 'metric'),
-    [(RelativeDepth(), False), (InverseDepth(1.0, 0.1), True), (BoundedDepth(10.0), True)],
+    [
+        (RelativeDepth(), False),
+        (InverseDepth(1.0, 0.1), True),
+        (BoundedDepth(10.0), True),
+        (MetricDepth(0.001, 10.0), True),
+    ],
 )
 def test_depth_is_in_meters_unless_relative(depth, metric):
     assert Checkpoint(TINY, Resize(64, 64), depth=depth).is_metric == metric
@@ -100,7 +109,7 @@ def test_a_checkpoint_without_a_head_is_refused():
 
 
 def test_an_unknown_rule_of_resizing_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match="'minimal', 'lower_bound' or 'upper_bound', got 'fit'"):
+    with pytest.raises(ValueError, match="'lower_bound', 'upper_bound' or 'native', got 'fit'"):
         Resize(64, 64, rule='fit')
 
 
@@ -110,7 +119,7 @@ def test_blocks_out_of_order_are_refused(blocks):
         Architecture('vit_tiny_patch16_224', blocks, (8, 8, 8, 8))
 
 
-@pytest.mark.parametrize('choice', ['readout', 'positions'])
+@pytest.mark.parametrize('choice', ['readout', 'positions', 'decoder'])
 def test_an_unknown_choice_is_refused_with_those_there_are(choice):
     with pytest.raises(ValueError, match=f"{choice} must be one of .*, got 'timm'"):
         Architecture('vit_tiny_patch16_224', (2, 5, 8, 11), (8, 8, 8, 8), **{choice: 'timm'})
@@ -155,3 +164,47 @@ def test_checkpoints_are_for_commercial_use_unless_their_license_says_otherwise(
 def test_sums_are_not_copied_from_one_row_to_another():
     sums = [entry.sha256 for entry in CHECKPOINTS.values() if entry.sha256]
     assert len(set(sums)) == len(sums)
+
+
+# Cameras of the images trained on: focal length, and the height of image and network input.
+CAMERAS = {
+    'nyu': (518.8579, 480, 480),  # the data set's toolbox
+    'kitti': (715.09, 375, 375),  # mean of BTS's list of 23158 images: 707.05 to 721.54
+    'indoor': (886.81, 768, 518),  # Hypersim: 1024 pixels see 60 degrees
+    'outdoor': (725.0087, 375, 518),  # Virtual KITTI 2
+}
+
+
+@pytest.mark.parametrize('name', CHECKPOINTS)
+def test_metres_are_for_the_camera_of_the_images_trained_on(name):
+    (camera,) = set(name.split('_')) & CAMERAS.keys() or (None,)
+    if camera is None:  # relative depth, labels, or a network that saw many cameras
+        assert CHECKPOINTS[name].focal is None
+    else:
+        focal, height, input_height = CAMERAS[camera]
+        assert CHECKPOINTS[name].focal == pytest.approx(focal * input_height / height, rel=1e-4)
+
+
+def test_the_camera_of_hypersim_sees_60_degrees():
+    assert CAMERAS['indoor'][0] == pytest.approx(512 / math.tan(math.radians(30)), rel=1e-5)
+
+
+@pytest.mark.parametrize('name', [n for n, e in CHECKPOINTS.items() if e.size and e.url])
+def test_a_file_is_as_large_as_its_tensors_and_a_little_more(name):
+    with torch.device('meta'):
+        ours = sum(p.numel() for p in store.build(CHECKPOINTS[name]).parameters())
+    # More is a classifier of ImageNet, an auxiliary head, a skip that is not used, indices.
+    assert 1 < CHECKPOINTS[name].size / (4 * ours) < 1.06
+
+
+def test_the_embedded_file_has_the_size_told():
+    assert store.weights_path('dpt_tiny').stat().st_size == CHECKPOINTS['dpt_tiny'].size
+
+
+@pytest.mark.parametrize('name', [n for n, entry in CHECKPOINTS.items() if entry.url])
+def test_a_file_has_an_address_and_a_name_of_its_own(name):
+    entry = CHECKPOINTS[name]
+    others = {e.file for n, e in CHECKPOINTS.items() if n != name}
+    assert entry.address == f'{entry.url}/{entry.remote or entry.file}'
+    assert entry.file not in others
+    assert entry.address.startswith('https://') and '/' not in entry.file

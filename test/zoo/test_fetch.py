@@ -30,11 +30,13 @@ class Server(BaseHTTPRequestHandler):
 
     way: ClassVar[str] = ''
     asked: ClassVar[list[str | None]] = []  # the header Range of each request
+    paths: ClassVar[list[str]] = []  # what each request was for
     released: ClassVar[Event] = Event()
 
     def do_GET(self) -> None:
         asked = self.headers['Range']
         self.asked.append(asked)
+        self.paths.append(self.path)
         start = int(asked.removeprefix('bytes=').removesuffix('-')) if asked else 0
         if self.way == 'gone':
             self.send_error(404)
@@ -57,10 +59,10 @@ class Server(BaseHTTPRequestHandler):
             first = start + (self.way == 'another range')
             span = f'bytes {first}-{len(content) - 1}/{len(content)}'
             self.send_header('Content-Range', span)
-        if self.way != 'tells no length':
+        if not self.way.startswith('tells no length'):
             self.send_header('Content-Length', str(len(content) - start))
         self.end_headers()
-        end = HALF if self.way in ('truncates', 'stalls') else len(content)
+        end = HALF if self.way.endswith(('truncates', 'stalls')) else len(content)
         self.wfile.write(content[start:end])
         self.wfile.flush()
         if self.way == 'stalls':
@@ -90,10 +92,11 @@ def address() -> Iterator[str]:
 def path(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return where the file of the model 'small' goes; the server is well-behaved."""
     entry = CHECKPOINTS['dpt_hybrid_nyu']
-    entry = replace(entry, file='small.pt', url=address, sha256=SHA256)
+    entry = replace(entry, file='small.pt', url=address, sha256=SHA256, size=len(CONTENT))
     monkeypatch.setitem(CHECKPOINTS, 'small', entry)
     monkeypatch.setattr(Server, 'way', '')
     monkeypatch.setattr(Server, 'asked', [])
+    monkeypatch.setattr(Server, 'paths', [])
     monkeypatch.setenv('DPT_ROS_WEIGHTS', str(tmp_path / 'weights'))
     monkeypatch.setenv('no_proxy', LOCAL)
     return tmp_path / 'weights' / 'small.pt'
@@ -106,6 +109,10 @@ def part_of(path: Path, content: bytes = b'') -> Path:
         path.parent.mkdir(exist_ok=True)
         part.write_bytes(content)
     return part
+
+
+def expect(monkeypatch: pytest.MonkeyPatch, **facts: object) -> None:
+    monkeypatch.setitem(CHECKPOINTS, 'small', replace(CHECKPOINTS['small'], **facts))
 
 
 def get(timeout: float = 5.0) -> Path:
@@ -136,9 +143,7 @@ def test_progress_goes_from_nothing_to_all():
 def test_a_checksum_is_compared_as_far_as_it_is_known(
     path: Path, monkeypatch: pytest.MonkeyPatch, digits: int
 ):
-    monkeypatch.setitem(
-        CHECKPOINTS, 'small', replace(CHECKPOINTS['small'], sha256=SHA256[:digits])
-    )
+    expect(monkeypatch, sha256=SHA256[:digits])
     assert get().read_bytes() == CONTENT
     Server.way = 'wrong bytes'
     path.unlink()
@@ -203,6 +208,59 @@ def test_a_server_that_tells_no_length_will_do(path: Path):
     assert_arrived(path)
 
 
+@pytest.mark.usefixtures('path')
+@pytest.mark.parametrize('known', [True, False])
+def test_progress_knows_the_end_if_server_or_table_tells_it(
+    monkeypatch: pytest.MonkeyPatch, known: bool
+):
+    Server.way = 'tells no length'
+    if not known:
+        expect(monkeypatch, size=None)
+    seen = []
+    fetch('small', progress=lambda *now: seen.append(now), http_host=LOCAL)
+    assert seen[-1] == (len(CONTENT), len(CONTENT) if known else None)
+
+
+def test_a_file_of_another_size_is_not_downloaded(path: Path, monkeypatch: pytest.MonkeyPatch):
+    part = part_of(path, CONTENT[:1000])
+    expect(monkeypatch, size=len(CONTENT) + 1)
+    message = f'small.pt offers {len(CONTENT)} bytes where {len(CONTENT) + 1} are wanted, so it w'
+    with pytest.raises(FetchError, match=message):
+        get()
+    assert part.read_bytes() == CONTENT[:1000]
+
+
+def test_a_download_that_ends_early_unnoticed_by_the_server_goes_on(path: Path):
+    Server.way = 'tells no length and truncates'
+    with pytest.raises(FetchError, match=f'ended after {HALF} of {len(CONTENT)} bytes: run the'):
+        get()
+    Server.way = ''
+    get()
+    assert_arrived(path)
+    assert Server.asked == [None, f'bytes={HALF}-']
+
+
+def test_of_a_file_that_is_there_the_size_is_looked_at_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path.parent.mkdir()
+    path.write_bytes(CONTENT[:-1])
+    looked_at = []
+    monkeypatch.setattr(module, 'checksum', lambda p: looked_at.append(p.name) or SHA256)
+    get()
+    assert looked_at == ['small.pt.part']
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_file_may_have_another_name_where_it_is_published(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    expect(monkeypatch, remote='main/model.safetensors')
+    get()
+    assert_arrived(path)
+    assert Server.paths == ['/main/model.safetensors']
+
+
 @pytest.mark.parametrize('earlier', [b'of something else', b'y' * len(CONTENT), CONTENT * 2])
 def test_an_earlier_part_of_something_else_costs_a_new_beginning(path: Path, earlier: bytes):
     part_of(path, earlier)
@@ -241,8 +299,7 @@ def test_a_server_that_hangs_up_is_told():
 
 @pytest.mark.usefixtures('path')
 def test_a_server_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch):
-    entry = replace(CHECKPOINTS['small'], url=f'http://{LOCAL}:1')
-    monkeypatch.setitem(CHECKPOINTS, 'small', entry)
+    expect(monkeypatch, url=f'http://{LOCAL}:1')
     with pytest.raises(FetchError, match=rf'{LOCAL}:1 cannot be reached \(.*refused.*check the n'):
         get()
 
@@ -289,7 +346,7 @@ def test_two_at_once_do_not_write_one_file(path: Path):
 @pytest.mark.usefixtures('path')
 @pytest.mark.parametrize('url', ['http://example.org', 'ftp://127.0.0.1', 'file:///etc'])
 def test_nothing_but_https_is_spoken(monkeypatch: pytest.MonkeyPatch, url: str):
-    monkeypatch.setitem(CHECKPOINTS, 'small', replace(CHECKPOINTS['small'], url=url))
+    expect(monkeypatch, url=url)
     with pytest.raises(FetchError, match=f'{url}/small.pt is not https'):
         get()
 

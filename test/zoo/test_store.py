@@ -132,6 +132,14 @@ def test_a_wrong_checksum_is_refused_before_the_file_is_read(path, monkeypatch):
         store.load('small')
 
 
+def test_a_wrong_size_is_refused_before_the_sum_is_made(path, monkeypatch):
+    path.write_bytes(b'half')
+    expect(monkeypatch, size=8, sha256=hashlib.sha256(b'half').hexdigest())
+    message = f'{path} has 4 bytes where 8 are wanted: it is truncated or another file; delete it'
+    with pytest.raises(ValueError, match=message):
+        store.load('small')
+
+
 def test_a_missing_file_is_named_with_where_to_get_it(path):
     message = (
         f'weights of small are not at {path}: run `dpt fetch small`, or bring '
