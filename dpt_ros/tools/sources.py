@@ -15,7 +15,7 @@ import numpy as np
 IMAGES = {'.jpg', '.jpeg', '.png', '.bmp'}
 VIDEOS = {'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpg', '.webm'}
 SIZE = (240, 320)  # rows and columns of the drawn world
-WORLD = 101  # which of the worlds that training never saw
+WORLD = 135  # which of the worlds that training never saw
 STEP, TURN = 0.03, 0.04  # metres and radians from one image to the next
 GENTLENESS = 0.2  # of what its speeds lack, a robot makes up this part from image to image
 CAUTION = 0.6  # metres ahead of the robot that must be free
