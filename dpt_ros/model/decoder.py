@@ -112,7 +112,7 @@ class ResidualConvUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Refine (B, F, h, w)."""
         y = self.norm1(self.conv1(F.relu(x)))
-        return x + self.norm2(self.conv2(F.relu(y)))
+        return self.norm2(self.conv2(F.relu_(y))).add_(x)
 
 
 class Fusion(nn.Module):

@@ -32,7 +32,7 @@ class DepthHead(nn.Module):
     def forward(self, fused: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Map the finest of `fused`, (B, F, h, w), to (B, H, W) where (H, W) = `size`."""
         x = F.interpolate(self.narrow(fused[-1]), size=size, mode='bilinear', align_corners=True)
-        return self.last(self.out(F.relu(self.hidden(x)))).squeeze(1)
+        return self.last(self.out(F.relu_(self.hidden(x)))).squeeze(1)
 
 
 class ProjectedDepthHead(DepthHead):
@@ -51,7 +51,7 @@ class ProjectedDepthHead(DepthHead):
     def forward(self, fused: Sequence[Tensor], size: tuple[int, int]) -> Tensor:  # noqa: ARG002
         """Map the finest of `fused`, (B, F, h, w), to (B, 2 h, 2 w)."""
         height, width = fused[-1].shape[-2:]
-        return super().forward([F.relu(self.project(fused[-1]))], (2 * height, 2 * width))
+        return super().forward([F.relu_(self.project(fused[-1]))], (2 * height, 2 * width))
 
 
 class SegmentationHead(nn.Module):
