@@ -9,6 +9,7 @@ take images at their own size get a margin instead.
 from collections.abc import Sequence
 import math
 
+from dpt_ros.perception.resample import bicubic
 from dpt_ros.zoo.checkpoints import Checkpoint, Resize
 import torch
 from torch import Tensor
@@ -81,8 +82,8 @@ def prepare(
     :return: (B, 3, height, width) float32 on the same device.
     """
     image = pixels.permute(0, 3, 1, 2).float()
-    if image.shape[-2:] != size[::-1] and not native:
-        image = F.interpolate(image, size=size[::-1], mode='bicubic', align_corners=False)
+    if not native:
+        image = bicubic(image, size[::-1])
     means, stds = (torch.tensor(v, device=image.device)[:, None, None] for v in (mean, std))
     image = torch.addcmul(-means / stds, image, color_max / (255 * stds))
     if not native:

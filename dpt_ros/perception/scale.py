@@ -1,5 +1,6 @@
 """From the number that a depth head yields to metres along the optical axis."""
 
+from dpt_ros.perception.resample import bicubic
 from dpt_ros.zoo.checkpoints import (
     BoundedDepth,
     Depth,
@@ -56,5 +57,7 @@ def restore_size(depth: Tensor, size: tuple[int, int], restore: Restore) -> Tens
     """Resample (B, h, w) to (B, H, W) where (H, W) = `size`, as the weights' authors do."""
     if depth.shape[1:] == size:
         return depth
+    if restore == Restore():
+        return bicubic(depth[:, None], size)[:, 0]
     mode, align_corners = restore.mode, restore.align_corners
     return F.interpolate(depth[:, None], size, mode=mode, align_corners=align_corners)[:, 0]

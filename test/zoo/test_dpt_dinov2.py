@@ -30,8 +30,7 @@ from dpt_ros.perception.pipeline import Frame, Perception
 from dpt_ros.perception.preprocess import feed
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.training.data import Batch
-from dpt_ros.training.train import losses_of
-from dpt_ros.training.tuning import tuning_plan
+from dpt_ros.training.train import losses_of, tuning_plan
 from dpt_ros.zoo import store
 from dpt_ros.zoo.checkpoints import CHECKPOINTS, MetricDepth
 from dpt_ros.zoo.keys import HUGGINGFACE_DPT_DINOV2, rename, rename_key
@@ -275,7 +274,7 @@ def test_the_loss_of_tuning_is_taken_at_the_size_of_the_image(load):
     depth = forward(weights('small'), rgb, LAYOUTS['small'], FARTHEST['nyu'])
     batch = Batch(rgb, depth, torch.zeros(1, 56, 70, dtype=torch.uint8))
     with torch.inference_mode():
-        plan = replace(tuning_plan(trained.checkpoint), half=False)
+        plan = replace(tuning_plan(trained.checkpoint, (56, 70), steps=1, batch=1), half=False)
         parts = losses_of(freeze(trained.network), batch, trained.checkpoint, plan)
     assert parts['depth'] < 1e-4  # the truth is what the network says
 

@@ -1,0 +1,32 @@
+"""
+Bicubic resampling without antialiasing, pixel centers at halves: OpenCV's INTER_CUBIC.
+
+That is what the released weights were trained behind. PyTorch computes the same on any device, to
+a ten-thousandth of the range; on a CPU OpenCV takes an eighth of the time.
+"""
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """
+    Resample images.
+
+    :param images: (B, C, h, w) float32.
+    :param size: rows and columns wanted, (H, W).
+    :return: (B, C, H, W) float32 on the same device.
+    """
+    if images.shape[-2:] == size:
+        return images
+    if images.device.type != 'cpu' or images.requires_grad:
+        return F.interpolate(images, size, mode='bicubic', align_corners=False)
+    rows, columns = size
+    resampled = np.empty((len(images), rows, columns, images.shape[1]), np.float32)
+    for image, target in zip(images, resampled, strict=True):
+        source = image.permute(1, 2, 0).contiguous().numpy()
+        cv2.resize(source, (columns, rows), dst=target, interpolation=cv2.INTER_CUBIC)
+    return torch.from_numpy(resampled).permute(0, 3, 1, 2)
