@@ -8,13 +8,13 @@ at a time, nothing larger than a tile of scores exists.
 """
 
 from functools import lru_cache
-import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BUDGET = 1 << 18  # scores in a tile: they stay in the cache of one core
+BUDGET = 1 << 19  # scores in a tile: they stay in the cache of one core
+ROWS, COLUMNS = 16, 160  # pixels of the smallest tile: few, lest the matrices are mostly zeros
 
 
 def classify(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -32,11 +32,17 @@ def classify(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     confidence = torch.empty((batch, *size), device=scores.device)
     last = classes - 1
     from_last = torch.arange(last, -1, -1, dtype=kind, device=scores.device)[:, None, None]
-    side = tile_side(classes)
-    for down, above, rows_matrix in _tiles(rows, size[0], side, scores.device):
-        for across, beside, columns_matrix in _tiles(columns, size[1], side, scores.device):
-            tile = scores[:, :, above, beside].float()
-            tile = rows_matrix @ (tile @ columns_matrix.T)  # (B, K, rows, columns) of the tile
+    together = max(1, BUDGET // (classes * ROWS * COLUMNS))  # pieces of columns in a tile
+    pieces = _resampling(columns, size[1], COLUMNS, scores.device)
+    width = min(size[1], together * COLUMNS)
+    height = max(ROWS, BUDGET // (classes * width))
+    for down, above, rows_matrix in _resampling(rows, size[0], height, scores.device):
+        strip = scores[:, :, above].float()
+        for first in range(0, len(pieces), together):
+            part = pieces[first:][:together]
+            across = slice(part[0][0].start, part[-1][0].stop)
+            wide = [strip[..., span].contiguous() @ matrix.T for _, span, matrix in part]
+            tile = rows_matrix @ torch.cat(wide, dim=-1)  # (B, K, height, width)
             tile -= tile.amax(dim=1, keepdim=True)
             wins = (tile == 0).to(kind)  # amax of what wins is many times faster than argmax
             labels[:, down, across] = last - wins.mul_(from_last).amax(dim=1)
@@ -44,19 +50,14 @@ def classify(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return labels, confidence
 
 
-def tile_side(classes: int) -> int:
-    """Return the side of a tile in pixels of the output."""
-    return max(16, math.isqrt(BUDGET // classes))
-
-
 @lru_cache(maxsize=16)
-def _tiles(
+def _resampling(
     side: int, size: int, step: int, device: torch.device
 ) -> list[tuple[slice, slice, Tensor]]:
     """
-    Cut the resampling of `side` scores to `size` pixels into tiles of `step` pixels.
+    Cut the resampling of `side` scores to `size` pixels into pieces of `step` pixels.
 
-    :return: for each tile its pixels, the scores that they depend on, and the matrix between.
+    :return: for each piece its pixels, the scores that they depend on, and the matrix between.
     """
     matrix = torch.eye(side)[None, None]  # resampled row by row, it becomes the operation itself
     matrix = F.interpolate(matrix, size=(2 * side, side), mode='bilinear', align_corners=True)

@@ -2,7 +2,7 @@
 
 import math
 
-from dpt_ros.perception.classify import classify, tile_side
+from dpt_ros.perception.classify import BUDGET, classify, COLUMNS, ROWS
 import pytest
 import torch
 from torch import Tensor
@@ -10,10 +10,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-FIVE = tile_side(5)  # pixels, for five classes
 CASES = {  # (batch, classes, h, w), (H, W)
-    'one tile': ((1, 5, 12, 16), (FIVE, FIVE)),
-    'a pixel more than tiles': ((1, 5, 12, 16), (FIVE + 1, 2 * FIVE + 1)),
+    'one tile': ((1, 5, 12, 16), (ROWS, COLUMNS)),
+    'a pixel more than tiles': ((1, 40, 12, 16), (3 * ROWS + 1, 7 * COLUMNS + 1)),
     'smaller than the scores': ((1, 4, 48, 64), (37, 51)),
     'one of many tiles is a sliver': ((2, 7, 30, 20), (400, 231)),
     'more classes than 8 bits count': ((1, 300, 6, 8), (30, 40)),
@@ -96,5 +95,5 @@ def test_nothing_larger_than_a_tile_of_scores_exists():
     scores, size = random_scores((1, 150, 24, 32)), (240, 320)
     with Sizes() as sizes:
         classify(scores, size)
-    tile = 4 * 150 * tile_side(150) ** 2  # bytes
+    tile = 4 * 150 * max(ROWS * COLUMNS, BUDGET // 150)  # bytes
     assert tile // 2 < sizes.largest <= 2 * tile < 4 * 150 * size[0] * size[1] // 5
