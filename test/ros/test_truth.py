@@ -288,13 +288,13 @@ FAULTS = {
     ),
     'the input of the network': Fault(
         pipeline,
-        'prepare',
+        'feed',
         lambda f, *a: rolled(f(*a), 2, 3),
         (*DEPTH_EDGES, *LABEL_EDGES, 'by_hand'),
         ALL,
     ),
     'depth, brought back': Fault(
-        pipeline, '_resize', lambda f, *a: rolled(f(*a), 1, 2), (*DEPTH_EDGES, 'by_hand'), ALL
+        pipeline, 'restore_size', lambda f, *a: rolled(f(*a), 1, 2), (*DEPTH_EDGES, 'by_hand'), ALL
     ),
     'labels, brought back': Fault(
         pipeline,
@@ -335,7 +335,7 @@ FAULTS = {
         ('colors', 'by_hand'),
     ),
     'red for blue in the network': Fault(
-        pipeline, 'prepare', lambda f, pixels, *a: f(pixels.flip(-1), *a), ('by_hand',)
+        pipeline, 'feed', lambda f, pixels, *a: f(pixels.flip(-1), *a), ('by_hand',)
     ),
     'red for blue in the cloud': Fault(
         pipeline,
