@@ -36,8 +36,8 @@ lint: $(VENV)/.test ## style and types
 test: lint $(VENV)/.package ## lint, then every test; ARGS="..." is passed to the last pytest
 	@echo 'pytest -m graph, field types checked'
 	@ROS_PYTHON_CHECK_FIELDS=1 $(BIN)/pytest -q -m graph
-	@echo 'pytest'
-	@$(BIN)/pytest -q $(ARGS)
+	@echo 'pytest -m "not graph", on every core'
+	@$(BIN)/pytest -q -m 'not graph' --numprocesses auto --dist loadfile $(ARGS)
 
 pins: $(VENV)/.uv ## solve requirements/*.in anew into requirements/*.txt
 	@cd requirements && for name in run test; do \

@@ -14,10 +14,11 @@ torch.set_num_threads(1)
 os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
-_domains = count(os.getpid())
-
 
 @pytest.fixture(scope='session')
 def new_domain():
     """Give ROS domain ids that no other test of this run has; 0 and those above 100 stay free."""
-    return lambda: next(_domains) % 99 + 1
+    worker = os.environ.get('PYTEST_XDIST_WORKER')  # gw0, gw1, ... of one parent; else none
+    first = os.getpid() if worker is None else os.getppid() + int(worker.removeprefix('gw'))
+    domains = count(first, int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1')))
+    return lambda: next(domains) % 99 + 1
