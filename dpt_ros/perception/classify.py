@@ -2,13 +2,14 @@
 Class scores -> the winner of each pixel and its probability, at any size, tile by tile.
 
 The published networks upsample their scores by two (bilinear, corners aligned) and then to the
-image (bicubic), which for 150 classes at 720p is half a gigabyte. Both steps are linear and
-separable, so together they are one small matrix for rows and one for columns; applied to a tile
-at a time, nothing larger than a tile of scores exists.
+image (bicubic, or as the weights say), which for 150 classes at 720p is half a gigabyte. Both
+steps are linear and separable, so together they are one small matrix for rows and one for
+columns; applied to a tile at a time, nothing larger than a tile of scores exists.
 """
 
 from functools import lru_cache
 
+from dpt_ros.zoo.checkpoints import Restore
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,12 +18,15 @@ BUDGET = 1 << 19  # scores in a tile: they stay in the cache of one core
 ROWS, COLUMNS = 16, 160  # pixels of the smallest tile: few, lest the matrices are mostly zeros
 
 
-def classify(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def classify(
+    scores: Tensor, size: tuple[int, int], restore: Restore | None = None
+) -> tuple[Tensor, Tensor]:
     """
     Find the class of each pixel.
 
     :param scores: (B, K, h, w), half the network's resolution (`model.heads.SegmentationHead`).
     :param size: (H, W) of the result.
+    :param restore: the second step; None: bicubic.
     :return: labels (B, H, W), uint8 or, above 255 classes, int32, the first of equal winners; and
         the softmax probability of each, (B, H, W) float32.
     """
@@ -33,10 +37,11 @@ def classify(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     last = classes - 1
     from_last = torch.arange(last, -1, -1, dtype=kind, device=scores.device)[:, None, None]
     together = max(1, BUDGET // (classes * ROWS * COLUMNS))  # pieces of columns in a tile
-    pieces = _resampling(columns, size[1], COLUMNS, scores.device)
+    restore = restore or Restore()
+    pieces = _resampling(columns, size[1], COLUMNS, restore, scores.device)
     width = min(size[1], together * COLUMNS)
     height = max(ROWS, BUDGET // (classes * width))
-    for down, above, rows_matrix in _resampling(rows, size[0], height, scores.device):
+    for down, above, rows_matrix in _resampling(rows, size[0], height, restore, scores.device):
         strip = scores[:, :, above].float()
         for first in range(0, len(pieces), together):
             part = pieces[first:][:together]
@@ -52,7 +57,7 @@ def classify(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=16)
 def _resampling(
-    side: int, size: int, step: int, device: torch.device
+    side: int, size: int, step: int, restore: Restore, device: torch.device
 ) -> list[tuple[slice, slice, Tensor]]:
     """
     Cut the resampling of `side` scores to `size` pixels into pieces of `step` pixels.
@@ -61,7 +66,8 @@ def _resampling(
     """
     matrix = torch.eye(side)[None, None]  # resampled row by row, it becomes the operation itself
     matrix = F.interpolate(matrix, size=(2 * side, side), mode='bilinear', align_corners=True)
-    matrix = F.interpolate(matrix, size=(size, side), mode='bicubic', align_corners=False)[0, 0]
+    mode, align_corners = restore.mode, restore.align_corners
+    matrix = F.interpolate(matrix, (size, side), mode=mode, align_corners=align_corners)[0, 0]
     tiles = []
     for start in range(0, size, step):
         pixels = slice(start, min(start + step, size))

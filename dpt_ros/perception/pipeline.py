@@ -137,6 +137,7 @@ class Perception:
             self.labels = load_labels(segmentation.checkpoint.labels)
             self._sky = self.labels.find('sky')
             self._colors = _table(self.labels.colors, device)
+            self._restore_scores = segmentation.checkpoint.restore
         turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)
         black_then_red_to_blue = np.concatenate((turbo[:1, 0] * 0, turbo[::-1, 0, ::-1]))
         self._turbo = torch.from_numpy(black_then_red_to_blue).to(device)  # near is red
@@ -224,7 +225,9 @@ class Perception:
         maps: dict[str, Tensor] = {}
         if 'segmentation' in tasks:
             with _stage(seconds, 'classify'):
-                labels, maps['confidence'] = classify(raw['segmentation'], size)
+                labels, maps['confidence'] = classify(
+                    raw['segmentation'], size, self._restore_scores
+                )
                 if self._sky:
                     maps['sky'] = torch.stack([labels == index for index in self._sky]).any(dim=0)
                 if options.segmentation_min_confidence > 0:
@@ -378,7 +381,10 @@ def _is_shared(one: Trained, other: Trained, side: int) -> bool:
 
 def _resize_rule(entry: Checkpoint, side: int) -> Resize:
     """Return how images come to a network whose shorter side may be set, 0: as trained."""
-    return Resize(side, side, entry.resize.multiple, 'lower_bound') if side else entry.resize
+    if not side:
+        return entry.resize
+    rule = 'stretch' if entry.resize.rule == 'stretch' else 'lower_bound'
+    return replace(entry.resize, width=side, height=side, rule=rule)
 
 
 @contextmanager

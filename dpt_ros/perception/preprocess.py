@@ -1,15 +1,15 @@
 """
 From camera pixels to the network's input, on the device, as the weights' authors did it.
 
-The image is resized as floats by a bicubic without antialiasing, which is what OpenCV's
-INTER_CUBIC is and what the released weights were trained behind; then normalized. Networks that
-take images at their own size get a margin instead.
+The image is resized, by the authors of most weights as floats and by a bicubic without
+antialiasing, which is OpenCV's INTER_CUBIC; then normalized. Networks that take images at their
+own size get a margin instead.
 """
 
 from collections.abc import Sequence
 import math
 
-from dpt_ros.perception.resample import bicubic
+from dpt_ros.perception.resample import antialiased, bicubic
 from dpt_ros.zoo.checkpoints import Checkpoint, Resize
 import torch
 from torch import Tensor
@@ -18,13 +18,17 @@ from torch.nn import functional as F
 
 def network_size(width: int, height: int, resize: Resize) -> tuple[int, int]:
     """
-    Choose the network's input size for an image, aspect kept.
+    Choose the network's input size for an image.
 
-    :return: width and height, each the multiple of `resize.multiple` nearest to the scaled side,
-        or with the rule 'native' the next one that has room for the side as it is.
+    :return: width and height, each the multiple of `resize.multiple` nearest to the scaled side;
+        the next one that has room for the side of the image ('native') or of the target
+        ('stretch').
     """
     if resize.rule == 'native':
         return _round_up(width, resize.multiple), _round_up(height, resize.multiple)
+    if resize.rule == 'stretch':
+        target = resize.width, resize.height
+        return _round_up(target[0], resize.multiple), _round_up(target[1], resize.multiple)
     across, down = resize.width / width, resize.height / height
     scale = {
         'minimal': min(across, down, key=lambda s: (abs(1 - s), s is across)),
@@ -58,8 +62,15 @@ def feed(pixels: Tensor, entry: Checkpoint, resize: Resize | None = None) -> Ten
     """
     resize = resize or entry.resize
     size = network_size(pixels.shape[2], pixels.shape[1], resize)
-    native = resize.rule == 'native'
-    return prepare(pixels, size, entry.mean, entry.std, color_max=entry.color_max, native=native)
+    return prepare(
+        pixels,
+        size,
+        entry.mean,
+        entry.std,
+        color_max=entry.color_max,
+        native=resize.rule == 'native',
+        interpolation=resize.interpolation,
+    )
 
 
 def prepare(
@@ -70,6 +81,7 @@ def prepare(
     *,
     color_max: float = 1.0,
     native: bool = False,
+    interpolation: str = 'bicubic',
 ) -> Tensor:
     """
     Bring to size and normalize.
@@ -79,11 +91,16 @@ def prepare(
     :param mean: of R, G, B from 0 to `color_max`; `std` likewise.
     :param native: put the image as it is into the middle of zeros, which are the mean color; an
         odd row or column more goes below or right. Else resize it.
+    :param interpolation: which resizes it, one of the zoo's `INTERPOLATIONS`.
     :return: (B, 3, height, width) float32 on the same device.
     """
-    image = pixels.permute(0, 3, 1, 2).float()
-    if not native:
-        image = bicubic(image, size[::-1])
+    image = pixels.permute(0, 3, 1, 2)
+    if native:
+        image = image.float()
+    elif interpolation == 'bicubic':
+        image = bicubic(image.float(), size[::-1])
+    else:
+        image = antialiased(image, size[::-1], interpolation.removeprefix('antialiased_')).float()
     means, stds = (torch.tensor(v, device=image.device)[:, None, None] for v in (mean, std))
     image = torch.addcmul(-means / stds, image, color_max / (255 * stds))
     if not native:

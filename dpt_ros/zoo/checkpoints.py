@@ -21,31 +21,36 @@ from dpt_ros.zoo.keys import (
     Table,
 )
 
+RULES = ('minimal', 'lower_bound', 'upper_bound', 'stretch', 'native')
+# 'bicubic' works on floats without antialiasing, as OpenCV does; the others on bytes with it, as
+# Pillow does.
+INTERPOLATIONS = ('bicubic', 'antialiased_bilinear', 'antialiased_bicubic')
+
 
 @dataclass(frozen=True)
 class Resize:
-    """How an image is brought to the network: aspect kept, sides multiples of `multiple`."""
+    """How an image is brought to the network, whose sides are multiples of `multiple`."""
 
     width: int
     height: int
     multiple: int = 32
-    # 'minimal': the scale closest to 1; 'lower_bound': both sides reach the target;
-    # 'upper_bound': neither passes it; 'native': the image stays as it is and gets a margin of
-    # the mean color, the target only tells training what size to take.
+    # Aspect kept: 'minimal': the scale closest to 1; 'lower_bound': both sides reach the target;
+    # 'upper_bound': neither passes it. 'stretch': to the target, aspect or not. 'native': the
+    # image stays as it is and gets a margin of the mean color, the target only tells training
+    # what size to take.
     rule: str = 'minimal'
+    interpolation: str = 'bicubic'  # one of INTERPOLATIONS
 
     def __post_init__(self) -> None:
-        """Refuse a rule that nobody knows."""
-        if self.rule not in ('minimal', 'lower_bound', 'upper_bound', 'native'):
-            raise ValueError(
-                "rule must be 'minimal', 'lower_bound', 'upper_bound' or 'native', "
-                f"got '{self.rule}'"
-            )
+        """Refuse a rule or an interpolation that nobody knows."""
+        for name, known in (('rule', RULES), ('interpolation', INTERPOLATIONS)):
+            if (value := vars(self)[name]) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got '{value}'")
 
 
 @dataclass(frozen=True)
 class Restore:
-    """How a map of depth is brought back to the size of the image: as its authors do."""
+    """How depth or class scores are brought back to the size of the image: as authors do."""
 
     mode: str = 'bicubic'  # of torch's interpolate, no antialiasing
     align_corners: bool = False
@@ -125,7 +130,7 @@ class Checkpoint:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of RGB from 0 to color_max
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     color_max: float = 1.0  # the brightest a color can be where mean and std are taken
-    restore: Restore = Restore()  # of depth
+    restore: Restore = Restore()
     # Focal length [px] of the images that metric depth was trained on, at the size that they had
     # as the network's input; None: relative depth, many cameras, or not known. What a camera of
     # focal length f, likewise scaled, sees at depth z the weights take for z * focal / f.

@@ -15,6 +15,7 @@ from dpt_ros.model.decoder import Decoder
 from dpt_ros.model.dpt import DPT, freeze, Task
 from dpt_ros.model.heads import DepthHead, ProjectedDepthHead, SegmentationHead
 from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, CHECKPOINTS
+from dpt_ros.zoo.huggingface import HUGGINGFACE
 from dpt_ros.zoo.keys import rename
 from dpt_ros.zoo.labels import load_labels
 from safetensors.torch import load_file
@@ -37,9 +38,11 @@ class Trained:
 
 def checkpoint(name: str) -> Checkpoint:
     """Look a checkpoint up by name."""
-    if name not in CHECKPOINTS:
-        raise ValueError(f"no model is called '{name}'; there are {', '.join(CHECKPOINTS)}")
-    return CHECKPOINTS[name]
+    for table in (CHECKPOINTS, HUGGINGFACE):
+        if name in table:
+            return table[name]
+    names = ', '.join((*CHECKPOINTS, *HUGGINGFACE))
+    raise ValueError(f"no model is called '{name}'; there are {names}")
 
 
 def weights_folder(folder: str = '') -> Path:

@@ -109,8 +109,12 @@ def test_a_checkpoint_without_a_head_is_refused():
 
 
 def test_an_unknown_rule_of_resizing_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match="'lower_bound', 'upper_bound' or 'native', got 'fit'"):
+    with pytest.raises(ValueError, match=r"rule must be one of .*, stretch, native, got 'fit'"):
         Resize(64, 64, rule='fit')
+    with pytest.raises(
+        ValueError, match=r"interpolation must be one of .*, got 'lanczos'"
+    ):
+        Resize(64, 64, interpolation='lanczos')
 
 
 @pytest.mark.parametrize('blocks', [(5, 2, 8, 11), (2, 2, 8, 11)], ids=['disorder', 'twice'])
