@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import hashlib
 import os
 from pathlib import Path
+from stat import S_ISREG
 
 from dpt_ros.model.backbone import Hybrid, Stemmed, ViT
 from dpt_ros.model.decoder import Decoder
@@ -119,13 +120,10 @@ def load(name: str, folder: str = '') -> Trained:
 def build_with(name: str, folder: str = '') -> DPT:
     """Build the network called `name` with its weights, to be trained further; see `load`."""
     entry, path = checkpoint(name), weights_path(name, folder)
-    if (given := weights_folder(folder)).is_file():
+    if os.path.isfile(given := weights_folder(folder)):
         path = given
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'the weights of {name} are not at {path}: run `dpt fetch {name}`, or bring '
-            f'{entry.address}, whose sha256 begins with {entry.sha256}, to that place'
-        )
+    if not (os.path.isfile(path) and os.access(path, os.R_OK)):
+        raise _unreadable(path, name)
     if path.name == entry.file:
         verify(path, entry)
     with torch.device('meta'):
@@ -141,6 +139,26 @@ def build_with(name: str, folder: str = '') -> DPT:
             f'{path} does not hold the weights of {name}: {reason[-1].strip()}'
         ) from None
     return network
+
+
+def _unreadable(path: Path, name: str) -> OSError:
+    """Tell why the file of `name` cannot be opened, and the cure."""
+    entry, closed = checkpoint(name), path
+    try:
+        is_there = S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        is_there, closed = True, path.parent
+    except OSError:
+        is_there = False
+    if not is_there:
+        return FileNotFoundError(
+            f'the weights of {name} are not at {path}: run `dpt fetch {name}`, or bring '
+            f'{entry.address}, whose sha256 begins with {entry.sha256}, to that place'
+        )
+    return PermissionError(
+        f'the weights of {name} are at {path}, but this user may not open {closed}: change its '
+        'permissions, or name another folder in weights_dir or $DPT_ROS_WEIGHTS'
+    )
 
 
 def verify(path: Path, entry: Checkpoint) -> None:

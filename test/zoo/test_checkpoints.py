@@ -111,9 +111,7 @@ def test_a_checkpoint_without_a_head_is_refused():
 def test_an_unknown_rule_of_resizing_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match=r"rule must be one of .*, stretch, native, got 'fit'"):
         Resize(64, 64, rule='fit')
-    with pytest.raises(
-        ValueError, match=r"interpolation must be one of .*, got 'lanczos'"
-    ):
+    with pytest.raises(ValueError, match=r"interpolation must be one of .*, got 'lanczos'"):
         Resize(64, 64, interpolation='lanczos')
 
 

@@ -1,6 +1,7 @@
 """From a file to a network: every format that is published, and every way a file can be bad."""
 
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import replace
 import hashlib
 import os
@@ -8,6 +9,7 @@ from pathlib import Path
 import pickle
 from random import Random
 import re
+from tempfile import TemporaryDirectory
 
 from dpt_reference import decoder_shapes, forward, LAYOUTS, random_image, random_weights, shapes
 from dpt_ros.model.dpt import freeze
@@ -147,6 +149,32 @@ def test_a_missing_file_is_named_with_where_to_get_it(path):
     )
     with pytest.raises(FileNotFoundError, match=message):
         store.load('small')
+
+
+@contextmanager
+def ordinary_user():
+    """Be somebody whom permissions stop."""
+    mine = os.getresuid()
+    if mine[0] == 0:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(*mine)
+
+
+@pytest.mark.parametrize('closed', ['small.pt', ''], ids=['file', 'folder'])
+def test_what_may_not_be_read_is_named(closed, monkeypatch):
+    monkeypatch.setitem(CHECKPOINTS, 'small', ENTRY)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / ENTRY.file
+        file.touch()
+        Path(folder).chmod(0o755)
+        (Path(folder) / closed).chmod(0)
+        message = re.escape(f'this user may not open {Path(folder) / closed}: change its perm')
+        with ordinary_user(), pytest.raises(PermissionError, match=message):
+            store.load('small', folder)
+        Path(folder).chmod(0o755)
 
 
 def test_a_file_given_itself_is_taken_whatever_its_name_and_checksum(path, state, monkeypatch):
