@@ -8,14 +8,14 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+from dpt_ros.threads import wait_briefly
+
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> None:
     """Run the node until SIGINT, SIGTERM or a shutdown of ROS; the exit code is then 0."""
-    # Threads of PyTorch sleep while they wait for each other instead of spinning: on cores shared
-    # with navigation that is several times faster. Read when PyTorch is imported.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    wait_briefly()
 
     def start() -> Any:
         from rclpy.logging import get_logger

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 import json
-import os
 from pathlib import Path
 import sys
 from typing import TYPE_CHECKING
 
+from dpt_ros.threads import wait_briefly
 from tqdm import tqdm
 
 if TYPE_CHECKING:
@@ -436,7 +436,7 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # as the node does
+    wait_briefly()  # as the node does
     try:
         from dpt_ros.bench.run import bench
     except ImportError as error:
