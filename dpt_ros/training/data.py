@@ -11,10 +11,9 @@ import re
 from typing import NamedTuple
 
 import cv2
-from dpt_ros.training.worlds import render
+from dpt_ros.training.worlds import Batch, draw_shot, Plan, plan, shoot
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 
@@ -27,14 +26,6 @@ class Stage:
     size: tuple[int, int]  # rows and columns
 
 
-class Batch(NamedTuple):
-    """Pictures and their ground truth."""
-
-    rgb: Tensor  # (B, H, W, 3) uint8
-    depth: Tensor  # (B, H, W) float32, metres, +Inf for the sky
-    labels: Tensor  # (B, H, W) uint8, class ids
-
-
 class Pair(NamedTuple):
     """The files of one image of a recording."""
 
@@ -45,25 +36,32 @@ class Pair(NamedTuple):
 class Batches(Dataset):
     """The batches of all stages, one a step."""
 
-    def __init__(self, stages: Sequence[Stage], seeds: range):
-        """Spread `seeds` over the stages in order, each used once."""
+    def __init__(self, stages: Sequence[Stage], seeds: range, *, planned: bool = False):
+        """
+        Spread `seeds` over the stages in order, each used once.
+
+        :param planned: give plans of the pictures, which `finish` takes on a GPU, all together.
+        """
         wanted = sum(stage.steps * stage.batch for stage in stages)
         if wanted > len(seeds):
             raise ValueError(f'{wanted} images are wanted and there are only {len(seeds)} seeds')
-        self.stages, self.seeds = stages, seeds
+        self.stages, self.seeds, self.planned = stages, seeds, planned
 
     def __len__(self) -> int:
         """Return the number of steps."""
         return sum(stage.steps for stage in self.stages)
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Batch | Plan:
         """Draw the batch of a step."""
         used = 0
         for stage in self.stages:
             if step < stage.steps:
                 first = used + step * stage.batch
                 last = first + stage.batch
-                return draw(self.seeds[first:last], stage.size)
+                seeds = self.seeds[first:last]
+                if self.planned:
+                    return plan([draw_shot(seed, stage.size) for seed in seeds])
+                return draw(seeds, stage.size)
             step, used = step - stage.steps, used + stage.steps * stage.batch
         raise IndexError(step)
 
@@ -176,13 +174,19 @@ def read_depth(file: Path, unit: float = 0.001) -> np.ndarray:
 
 
 def draw(seeds: Sequence[int], size: tuple[int, int]) -> Batch:
-    """Render one image for each seed."""
-    views = [render(seed, size) for seed in seeds]
-    columns = zip(*((view.rgb, view.depth, view.labels) for view in views), strict=True)
-    return Batch(*(torch.from_numpy(np.stack(column)) for column in columns))
+    """Take one picture for each seed, one after another, as is fastest on a CPU."""
+    pictures = [shoot(plan([draw_shot(seed, size)])) for seed in seeds]
+    return Batch(*(torch.cat(column) for column in zip(*pictures, strict=True)))
 
 
-def batches(data: Dataset[Batch], first: int, last: int, workers: int) -> DataLoader:
+def finish(made: Batch | Plan, device: torch.device) -> Batch:
+    """Bring a batch to the device, where the pictures are taken if they are only planned."""
+    if isinstance(made, Plan):
+        return shoot(made.to(device))
+    return Batch(*(part.to(device) for part in made))
+
+
+def batches(data: Dataset, first: int, last: int, workers: int) -> DataLoader:
     """Iterate over the batches of steps `first` to `last`, in order however many the workers."""
     return DataLoader(
         data,

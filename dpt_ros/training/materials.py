@@ -6,10 +6,14 @@ cells of changing tint, grain over it and a band along the foot (a skirting boar
 linear RGB in [0, 1].
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 _NOISE_SIDE = 256  # texels
 
@@ -47,68 +51,65 @@ def _tileable_noise() -> np.ndarray:
     return total / np.abs(total).max()
 
 
-NOISE = _tileable_noise()
+NOISE = torch.from_numpy(np.pad(_tileable_noise(), (0, 1), mode='wrap'))  # the first repeated
 
 
-def noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Look the noise up at (u, v), (H, W) float32, one repetition a unit; in [-1, 1]."""
-    side = np.float32(_NOISE_SIDE)
-    x, y = (u - np.floor(u)) * side, (v - np.floor(v)) * side
-    return cv2.remap(NOISE, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+def noise(u: Tensor, v: Tensor) -> Tensor:
+    """Look the noise up at (u, v), (B, H, W) float32, one repetition a unit; in [-1, 1]."""
+    grid = torch.stack((u - u.floor(), v - v.floor()), dim=-1) * 2 - 1
+    table = NOISE.to(u.device).expand(len(u), 1, -1, -1)
+    return F.grid_sample(table, grid, padding_mode='border', align_corners=True)[:, 0]
 
 
-def paint(
-    materials: np.ndarray, u: np.ndarray, v: np.ndarray, foot: np.ndarray, texel: np.ndarray
-) -> np.ndarray:
+def paint(materials: Tensor, u: Tensor, v: Tensor, foot: Tensor, texel: Tensor) -> Tensor:
     """
     Color surface points.
 
-    :param materials: (H, W, 15) float32, `Material.row` of each point.
-    :param u: (H, W) float32, place on the surface across, metres; `v` likewise along.
-    :param foot: (H, W), height above the foot of the part, metres.
-    :param texel: (H, W), metres that a pixel covers there; finer patterns fade out.
-    :return: (H, W, 3) float32.
+    :param materials: (B, H, W, 15) float32, `Material.row` of each point.
+    :param u: (B, H, W) float32, place on the surface across, metres; `v` likewise along.
+    :param foot: (B, H, W), height above the foot of the part, metres.
+    :param texel: (B, H, W), metres that a pixel covers there; finer patterns fade out.
+    :return: (B, H, W, 3) float32.
     """
-    columns = np.moveaxis(materials[..., 6:], -1, 0)
+    columns = materials[..., 6:].unbind(-1)
     across, along, bond, joint, checker, variation, grain, scale, band = columns
-    row = np.floor(v / along)
+    row = (v / along).floor()
     u = u + bond * across * (row % 2)
-    column = np.floor(u / across)
-    sharp = np.clip(0.6 * np.minimum(across, along) / texel - 0.6, 0, 1)
-    in_cell = np.minimum(u - column * across, v - row * along)
+    column = (u / across).floor()
+    sharp = (0.6 * torch.minimum(across, along) / texel - 0.6).clamp(0, 1)
+    in_cell = torch.minimum(u - column * across, v - row * along)
     second = checker * ((row + column) % 2) * sharp
-    line = (in_cell < np.maximum(joint, texel)) * np.clip(joint / texel, 0, 1) * sharp
-    second = np.maximum(np.maximum(second, line), foot < band)[..., None]
-    color = materials[..., :3] * (1 - second) + materials[..., 3:6] * second
-    tint = variation * sharp * noise(column * np.float32(0.37), row * np.float32(0.73))
-    blur = np.clip(0.1 / (scale * texel), 0, 1)
+    line = (in_cell < torch.maximum(joint, texel)) * (joint / texel).clamp(0, 1) * sharp
+    second = torch.maximum(torch.maximum(second, line), (foot < band).float())[..., None]
+    color = torch.lerp(materials[..., :3], materials[..., 3:6], second)
+    tint = variation * sharp * noise(column * 0.37, row * 0.73)
+    blur = (0.1 / (scale * texel)).clamp(0, 1)
     return color * (1 + tint + grain * blur * noise(u * scale, v * scale))[..., None]
 
 
-def sky(
-    direction: list[np.ndarray], zenith: np.ndarray, clouds: float, shift: float
-) -> np.ndarray:
+def sky(direction: Sequence[Tensor], zenith: Tensor, clouds: Tensor, shift: Tensor) -> Tensor:
     """
     Color the sky.
 
-    :param direction: x, y, z of the rays in the world, each (H, W).
-    :param zenith: (3,), color straight up.
-    :param clouds: their contrast.
-    :param shift: moves the clouds.
-    :return: (H, W, 3) float32.
+    :param direction: x, y, z of the rays in the world, each (B, H, W).
+    :param zenith: (B, 3), color straight up.
+    :param clouds: (B,), their contrast.
+    :param shift: (B,), moves the clouds.
+    :return: (B, H, W, 3) float32.
     """
     x, y, z = direction
-    up = np.clip(z / np.sqrt(x * x + y * y + z * z), 0, 1)
-    height = np.float32(0.25) / (up + np.float32(0.25))
-    cover = clouds * np.clip(noise(x * height * 0.3 + shift, y * height * 0.3) + 0.2, 0, 1)
-    whitish = np.clip(height * 0.6 + cover, 0, 1)[..., None]
-    return (zenith * (1 - whitish) + np.array([0.92, 0.94, 0.97]) * whitish).astype(np.float32)
+    up = (z / (x * x + y * y + z * z).sqrt()).clamp(0, 1)
+    height = 0.25 / (up + 0.25)
+    clouds, shift = clouds[:, None, None], shift[:, None, None]
+    cover = clouds * (noise(x * height * 0.3 + shift, y * height * 0.3) + 0.2).clamp(0, 1)
+    whitish = (height * 0.6 + cover).clamp(0, 1)[..., None]
+    return torch.lerp(zenith[:, None, None], zenith.new_tensor((0.92, 0.94, 0.97)), whitish)
 
 
-def soften(mask: np.ndarray) -> np.ndarray:
-    """Blur the edges of a shadow mask (H, W) float32, over a hundredth of the width."""
-    reach = 2 * max(1, mask.shape[1] // 128) + 1
-    return cv2.blur(mask, (reach, reach))
+def soften(mask: Tensor) -> Tensor:
+    """Blur the edges of a shadow mask (B, H, W) float32, over a hundredth of the width."""
+    reach = max(1, mask.shape[2] // 128)
+    return F.avg_pool2d(F.pad(mask, (reach,) * 4, mode='reflect'), 2 * reach + 1, stride=1)
 
 
 @dataclass(frozen=True)
@@ -134,17 +135,61 @@ def draw_sensor(rng: np.random.Generator) -> Sensor:
     )
 
 
-def expose(light: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
-    """
-    Take the picture, with automatic exposure.
+@dataclass(frozen=True)
+class Sensors:
+    """The sensors of B pictures."""
 
-    :param light: (H, W, 3) float32, linear.
-    :param rng: of the noise.
-    :return: (H, W, 3) uint8, RGB.
+    exposure: Tensor  # (B,)
+    balance: Tensor  # (B, 3)
+    kernel: Tensor  # (B, K), of the blur along either axis, K odd
+    gamma: Tensor  # (B,)
+    noise: Tensor  # (B,)
+
+    def to(self, device: torch.device) -> 'Sensors':
+        """Bring them to a device."""
+        return Sensors(*(tensor.to(device) for tensor in vars(self).values()))
+
+
+def gather(sensors: Sequence[Sensor], width: int) -> Sensors:
+    """Lay sensors out for pictures of a width in pixels."""
+    kernels = [_gaussian(sensor.blur * width / 256) for sensor in sensors]
+    longest = max(map(len, kernels))
+    padded = [np.pad(kernel, (longest - len(kernel)) // 2) for kernel in kernels]
+    numbers = [[getattr(s, name) for s in sensors] for name in ('exposure', 'gamma', 'noise')]
+    exposure, gamma, noise = torch.tensor(numbers)
+    balance = torch.tensor([sensor.balance for sensor in sensors])
+    kernel = torch.from_numpy(np.stack(padded).astype(np.float32))
+    return Sensors(exposure, balance, kernel, gamma, noise)
+
+
+def _gaussian(deviation: float) -> np.ndarray:
+    """Return the weights of a blur, four deviations to each side."""
+    return cv2.getGaussianKernel(round(8 * deviation + 1) | 1, deviation)[:, 0]
+
+
+def expose(light: Tensor, sensors: Sensors, noise: Tensor) -> Tensor:
     """
-    exposure = sensor.exposure / max(float(light.mean()), 0.05)
-    light = light * (exposure * np.array(sensor.balance, np.float32))
-    light = cv2.GaussianBlur(light, (0, 0), sensor.blur * light.shape[1] / 256)
-    picture = np.clip(light, 0, 1) ** np.float32(1 / sensor.gamma)
-    picture += rng.standard_normal(light.shape, np.float32) * np.float32(sensor.noise)
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    Take pictures, with automatic exposure.
+
+    :param light: (B, H, W, 3) float32, linear.
+    :param noise: (B, H, W, 3) float32 of deviation 1.
+    :return: (B, H, W, 3) uint8, RGB.
+    """
+    exposure = sensors.exposure / light.mean(dim=(1, 2, 3)).clamp_min(0.05)
+    light = light * (exposure[:, None] * sensors.balance)[:, None, None]
+    picture = _blurred(light, sensors.kernel).clamp(0, 1)
+    picture = picture ** (1 / sensors.gamma)[:, None, None, None]
+    picture = picture + noise * sensors.noise[:, None, None, None]
+    return (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+
+
+def _blurred(light: Tensor, kernel: Tensor) -> Tensor:
+    """Blur each picture along both axes, its borders mirrored."""
+    batch, height, width, colors = light.shape
+    planes, reach = batch * colors, kernel.shape[1] // 2
+    image = light.permute(0, 3, 1, 2).reshape(1, planes, height, width)
+    weights = kernel.repeat_interleave(colors, dim=0)[:, None, None]  # (B * 3, 1, 1, K)
+    image = F.conv2d(F.pad(image, (reach, reach, 0, 0), 'reflect'), weights, groups=planes)
+    weights = weights.transpose(2, 3)
+    image = F.conv2d(F.pad(image, (0, 0, reach, reach), 'reflect'), weights, groups=planes)
+    return image.reshape(batch, colors, height, width).permute(0, 2, 3, 1)

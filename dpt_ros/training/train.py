@@ -20,7 +20,7 @@ from dpt_ros.model.heads import SegmentationHead
 from dpt_ros.perception.preprocess import prepare
 from dpt_ros.perception.scale import metres, restore_size
 from dpt_ros.training import losses
-from dpt_ros.training.data import Batch, Batches, batches, Stage
+from dpt_ros.training.data import Batch, Batches, batches, finish, Stage
 from dpt_ros.training.furnishing import BOXES, LABELS
 from dpt_ros.training.worlds import TRAINING
 from dpt_ros.zoo import store
@@ -199,12 +199,14 @@ def train(
     resume(state, saved, told)
     last = plan.steps if until is None else min(until, plan.steps)
     began, before = time.monotonic(), state.seconds
-    data = Batches(plan.stages, TRAINING) if data is None else data
+    if data is None:
+        data = Batches(plan.stages, TRAINING, planned=device.type != 'cpu')
     source = iter(batches(data, state.step, last, workers))
     show = show or (lambda state, plan: None)  # noqa: ARG005
     show(state, plan)
     while state.step < last:
-        state.curves.append(advance(state, next(source), entry, plan))
+        batch = finish(next(source), device)
+        state.curves.append(advance(state, batch, entry, plan))
         state.seconds = before + time.monotonic() - began
         show(state, plan)
         if state.step % SAVED == 0 or state.step == last:
@@ -231,7 +233,6 @@ def advance(state: State, batch: Batch, entry: Checkpoint, plan: Plan) -> dict[s
 
 def losses_of(network: DPT, batch: Batch, entry: Checkpoint, plan: Plan) -> dict[str, Tensor]:
     """Compute the loss of each task for a batch."""
-    batch = Batch(*(part.to(next(network.parameters()).device) for part in batch))
     size = (batch.rgb.shape[1], batch.rgb.shape[2])
     image = prepare(batch.rgb, size[::-1], entry.mean, entry.std, color_max=entry.color_max)
     image = image.contiguous(memory_format=torch.channels_last)

@@ -3,7 +3,17 @@
 from dataclasses import replace
 
 import cv2
-from dpt_ros.training.data import Batches, batches, draw, find_pairs, read_pair, Recording, Stage
+from dpt_ros.training import worlds
+from dpt_ros.training.data import (
+    Batches,
+    batches,
+    draw,
+    find_pairs,
+    finish,
+    read_pair,
+    Recording,
+    Stage,
+)
 from dpt_ros.training.record import draw_curves
 from dpt_ros.training.train import (
     advance,
@@ -60,6 +70,18 @@ def test_every_image_is_used_once_in_order():
     expected = [render(seed, (48, 64)).rgb for seed in (106, 107)]
     np.testing.assert_array_equal(data[3].rgb, expected)
     assert len(data) == 4
+
+
+def test_what_is_planned_for_a_gpu_becomes_the_same_batch():
+    drawn, planned = (
+        Batches(STAGES, range(100, 108)),
+        Batches(STAGES, range(100, 108), planned=True),
+    )
+    assert isinstance(planned[1], worlds.Plan)
+    for part, same in zip(finish(planned[1], torch.device('cpu')), drawn[1], strict=True):
+        assert torch.equal(part, same)
+    for part, same in zip(finish(drawn[1], torch.device('cpu')), drawn[1], strict=True):
+        assert torch.equal(part, same)
 
 
 def test_training_cannot_run_into_the_held_out_worlds():

@@ -5,19 +5,23 @@ from dpt_ros.training.casting import BOX, ELLIPSOID, Parts
 from dpt_ros.training.furnishing import class_names, FLOOR, furnish, SKY, SPHERES, World
 from dpt_ros.training.materials import draw_sensor, Material, Sensor
 from dpt_ros.training.worlds import (
+    draw_shot,
     FIELD,
     HEIGHT,
     HELD_OUT,
     look,
     PITCH,
     place_camera,
+    plan,
     Pose,
     render,
     ROLL,
+    shoot,
     TRAINING,
 )
 import numpy as np
 import pytest
+import torch
 
 SIZE = (48, 64)
 
@@ -29,6 +33,27 @@ def test_a_seed_is_an_image():
     np.testing.assert_array_equal(first.labels, again.labels)
     assert first.camera == again.camera
     assert (first.rgb != other.rgb).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    'device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)], ids=['cpu', 'gpu']
+)
+def test_pictures_taken_together_are_those_taken_alone(device):
+    # Rooms and yards, of few parts and of many; what casts no shadow in one must not in another.
+    seeds = range(24)
+    if device == 'cuda' and not torch.cuda.is_available():
+        pytest.skip('there is no GPU')
+    together = shoot(plan([draw_shot(seed, SIZE) for seed in seeds]).to(torch.device(device)))
+    rgb, depth, labels = (part.cpu().numpy() for part in together)
+    for seed in seeds:
+        alone = render(seed, SIZE)
+        rounding = 0 if device == 'cpu' else 1e-3
+        assert (labels[seed] != alone.labels).mean() <= rounding
+        np.testing.assert_allclose(
+            np.sort(depth[seed], axis=None), np.sort(alone.depth, axis=None), rtol=1e-3
+        )
+        off = np.abs(rgb[seed].astype(int) - alone.rgb)
+        assert (off > 1).mean() <= rounding
 
 
 def test_held_out_worlds_are_none_of_training():
