@@ -50,7 +50,7 @@ TOPICS: dict[str, type] = {
 }
 TRUTH: dict[str, type] = {f'{NAMESPACE}/truth/depth': Image, f'{NAMESPACE}/truth/labels': Image}
 RECORDED_EVERY = 0.5  # seconds between two frames of the recording, each of 14 MB at 640x480
-STARTS_WITHIN = 60.0  # seconds until the first result
+STARTS_WITHIN = 180.0  # seconds until the first whole frame; PyTorch takes long the first time
 
 
 class Listener(Node):
@@ -155,7 +155,10 @@ def run_demo(
     if failed := [name for name, process in running.items() if process.returncode]:
         raise RuntimeError(f'the {" and the ".join(failed)} failed; the lines above say why')
     if not listener.whole:
-        raise RuntimeError('no frame came out whole; the lines above say why')
+        raise RuntimeError(
+            f'no frame came out whole within {STARTS_WITHIN:g} s; the lines above say why, or the '
+            'machine is too busy: try again'
+        )
     pixels = draw(*_views(listener.whole), *_words(listener, source))
     cv2.imwrite(str(picture), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     return [picture, bag]
@@ -196,15 +199,16 @@ def _listen(
     seconds: float,
     show: Callable[..., None],
 ) -> None:
-    """Spin until `seconds` after the first result, showing a live line."""
+    """Spin until `seconds` after the first whole frame, showing a live line."""
     end, shown = monotonic() + STARTS_WITHIN, 0.0
     started = False
+    show('waiting for the first frame: the node loads PyTorch, at first for up to a minute')
     while monotonic() < end and all(process.poll() is None for process in running):
         try:
             rclpy.spin_once(listener, timeout_sec=0.1)
         except ExternalShutdownException:  # asked to end early
             break
-        if listener.ages and not started:
+        if listener.whole and not started:
             started, end = True, monotonic() + seconds
         if listener.frames_out and monotonic() - shown > 0.5:
             shown = monotonic()
