@@ -196,8 +196,8 @@ def encode_camera_info(
         are the image's. What was not calibrated stays so.
     """
     k, p, roi = list(info.k), list(info.p), info.roi
-    across = size[0] / (roi.width or info.width or image[0])
-    down = size[1] / (roi.height or info.height or image[1])
+    across = size[0] / image[0] / max(info.binning_x, 1)
+    down = size[1] / image[1] / max(info.binning_y, 1)
 
     def center(x: float, y: float) -> tuple[float, float]:
         x, y = x - roi.x_offset, y - roi.y_offset
@@ -319,7 +319,8 @@ def _view(
         distortion=distortion,
         coefficients=tuple(map(float, coefficients)),
     )
-    return camera.cropped(roi.x_offset, roi.y_offset, *part).resized(width, height)
+    binned = (width * bins[0], height * bins[1])  # what does not fill a bin is cut off
+    return camera.cropped(roi.x_offset, roi.y_offset, *binned).resized(width, height)
 
 
 def _fill(data: array, values: np.ndarray) -> None:

@@ -5,6 +5,7 @@ from array import array
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from dpt_ros.model.dpt import DPT
+from dpt_ros.perception.camera import Camera
 from graph import Graph, image_of, info_of, picture
 import numpy as np
 import pytest
@@ -134,6 +135,26 @@ def test_decimation_shrinks_every_output_alike_at_once(graph):
     assert clouds[-1].height == 24
     # The left edge of the image stays its left edge: (u + 1/2) halves.
     np.testing.assert_allclose(infos[-1].k[2] + 0.5, (31.5 + 0.5) / 2)
+
+
+def test_a_camera_that_zooms_is_followed_and_one_that_stays_is_computed_once(graph, monkeypatch):
+    computed, rays = [], Camera.rays
+    monkeypatch.setattr(Camera, 'rays', lambda camera: computed.append(camera.fx) or rays(camera))
+    graph.start_node()
+    computed.clear()  # of the warm-up
+    clouds = graph.listen('dpt/points', PointCloud2)
+    infos = graph.listen('dpt/depth/camera_info', CameraInfo)
+    camera, image = graph.camera(), image_of(picture())
+    for focal in (60.0, 40.0, 60.0):
+        info, seen = info_of(*SIZE, focal=focal), len(clouds)
+
+        def followed(wanted=-31.5 / focal, focal=focal, seen=seen):
+            points = [np.frombuffer(c.data, np.float32)[:3] for c in clouds[seen:]]
+            fit = [np.isclose(p[0] / p[2], wanted) for p in points]
+            return sum(fit) >= 2 and infos and infos[-1].k[0] == focal
+
+        graph.shoot(camera, image, info, followed)
+    assert computed == [60.0, 40.0]
 
 
 def test_silence_is_told_with_the_topic_and_a_cure(graph, capfd):
