@@ -44,6 +44,7 @@ OPTIONS = Options(
     points_labels=False,
     points_exclude_classes='',
     points_only_classes='',
+    points_clearing_distance=0.0,
     scale_factor=1.0,
     scale_offset=0.0,
 )

@@ -37,6 +37,7 @@ PRODUCTS: dict[str, frozenset[str]] = {
     'labels': frozenset({'segmentation'}),  # (H, W) uint8, or uint16 above 255 classes
     'confidence': frozenset({'segmentation'}),  # (H, W) uint8, 255 is certain
     'overlay': frozenset({'segmentation'}),  # (H, W, 3) uint8
+    'color': frozenset(),  # (H, W, 3) uint8, the image at the size of the maps
     'points': frozenset({'metres'}),  # (H, W, 8) or (N, 8) float32, `points.pack_points`
 }
 
@@ -68,6 +69,7 @@ class Options:
     points_labels: bool
     points_exclude_classes: str
     points_only_classes: str
+    points_clearing_distance: float
     scale_factor: float
     scale_offset: float
 
@@ -288,6 +290,8 @@ class Perception:
         if depth is not None and camera is not None and options.depth_edge_angle:
             edges = flying(depth, self._rays(camera), options.depth_edge_angle)
             depth = depth.masked_fill(edges, torch.nan)
+        if 'color' in wanted:
+            products['color'] = colors
         if 'inverse_depth' in wanted:
             products['inverse_depth'] = maps['inverse_depth']
         if labels is not None:
@@ -305,8 +309,11 @@ class Perception:
             if 'points' in wanted and camera is not None:
                 extra = (labels, maps.get('confidence')) if options.points_labels else ()
                 solid = depth
+                if options.points_clearing_distance:
+                    nothing = depth == torch.inf
+                    solid = depth.masked_fill(nothing, options.points_clearing_distance)
                 if labels is not None and (chosen := self._classes_of_points(options)) is not None:
-                    solid = depth.masked_fill(~_look_up(chosen, labels), torch.nan)
+                    solid = solid.masked_fill(~_look_up(chosen, labels), torch.nan)
                 points = pack_points(solid, self._rays(camera), colors, *extra)
                 if not options.points_organized:
                     points = points[points[..., 2].isfinite()]

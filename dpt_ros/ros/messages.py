@@ -137,6 +137,28 @@ def decode_camera(info: CameraInfo, width: int, height: int, use: str) -> Camera
     return _view(matrix, info, width, height, *lens)
 
 
+def rectified(info: CameraInfo) -> CameraInfo:
+    """
+    Describe the rectified image of a camera as a camera without a lens.
+
+    Consumers that look at K alone, as nvblox does, then see it as those do that look at P.
+    """
+    p = info.p
+    return CameraInfo(
+        header=info.header,
+        width=info.width,
+        height=info.height,
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
+        k=[p[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=p,
+        binning_x=info.binning_x,
+        binning_y=info.binning_y,
+        roi=info.roi,
+    )
+
+
 def encode_image(
     header: Header, pixels: np.ndarray, encoding: str, last: Image | None = None
 ) -> Image:

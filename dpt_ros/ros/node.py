@@ -242,7 +242,7 @@ class DptNode(LifecycleNode):
 
     def _advertise(self, perception: Perception) -> None:
         """Create what a configured node has: publishers, the service and the timer."""
-        qos = QoSProfile(depth=2, reliability=RELIABILITIES[self._chosen.qos_output])
+        qos = output_qos(self._chosen)
         self._outputs = [
             (output, self.create_lifecycle_publisher(output.message, output.topic, qos))
             for output in OUTPUTS
@@ -341,6 +341,11 @@ class DptNode(LifecycleNode):
     def _age(self, message: Image | CompressedImage) -> float:
         """Return the seconds since a message's stamp."""
         return (self.get_clock().now() - Time.from_msg(message.header.stamp)).nanoseconds * 1e-9
+
+
+def output_qos(chosen: Parameters) -> QoSProfile:
+    """Return the QoS of the outputs of an image."""
+    return QoSProfile(depth=2, reliability=RELIABILITIES[chosen.qos_output])
 
 
 def _matrix(image_topic: str, use: str) -> str:

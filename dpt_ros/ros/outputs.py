@@ -85,6 +85,8 @@ def _mask_encoding(result: Result, parameters: Parameters) -> str:  # noqa: ARG0
 
 
 OUTPUTS: tuple[Output, ...] = (
+    _image('~/color/image', 'color', lambda *_: 'rgb8'),
+    _info('~/color/camera_info', 'color'),
     _image('~/depth/image', 'depth', lambda _, parameters: parameters.depth_encoding),
     _info('~/depth/camera_info', 'depth'),
     _image('~/depth/color', 'depth_color', lambda *_: 'rgb8'),

@@ -218,6 +218,14 @@ class Parameters:
         "Classes that alone become points, such as 'floor'; empty: all.",
         live=True,
     )
+    points_clearing_distance: float = parameter(
+        'points.clearing_distance',
+        0.0,
+        'Where nothing is in range (the sky, farther than depth.max) a point stands at this depth '
+        '[m], for consumers that clear along rays up to a range of their own; 0: no point.',
+        bounds=(0.0, 100000.0),
+        live=True,
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that cannot stand together."""

@@ -14,7 +14,7 @@ from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.pipeline import Frame, Perception
 from dpt_ros.ros.diagnostics import Statistics
 from dpt_ros.ros.mailbox import Mailbox
-from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image
+from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image, rectified
 from dpt_ros.ros.outputs import Origin, Output
 from dpt_ros.ros.parameters import options, Parameters
 import numpy as np
@@ -71,7 +71,7 @@ class Worker:
 
     def put_info(self, info: CameraInfo) -> None:
         """Leave the newest camera_info."""
-        self._info = info
+        self._info = rectified(info) if self._matrix == 'P' else info
 
     @property
     def counts(self) -> dict[str, int]:

@@ -36,6 +36,7 @@ OPTIONS = Options(
     points_labels=True,
     points_exclude_classes='',
     points_only_classes='',
+    points_clearing_distance=0.0,
     scale_factor=1.0,
     scale_offset=0.0,
 )
@@ -121,6 +122,7 @@ def passes() -> Iterator[Counter]:
 @pytest.mark.parametrize(
     ('name', 'shape', 'kind'),
     [
+        ('color', (3,), np.uint8),
         ('depth', (), np.float32),
         ('depth_color', (3,), np.uint8),
         ('labels', (), np.uint8),
@@ -164,14 +166,14 @@ def test_the_header_and_the_camera_name_go_through_untouched():
     ('depth', 'segmentation', 'mode', 'wanted'),
     [
         (TINY, TINY, 'model', METRIC),
-        (TINY, None, 'model', {'depth', 'depth_color', 'points'}),
-        (None, TINY, 'model', {'labels', 'confidence', 'overlay'}),
-        (trained(depth=RelativeDepth()), None, 'none', {'inverse_depth'}),
+        (TINY, None, 'model', {'color', 'depth', 'depth_color', 'points'}),
+        (None, TINY, 'model', {'color', 'labels', 'confidence', 'overlay'}),
+        (trained(depth=RelativeDepth()), None, 'none', {'color', 'inverse_depth'}),
         (
             trained(depth=RelativeDepth()),
             None,
             'fixed',
-            {'depth', 'depth_color', 'points', 'inverse_depth'},
+            {'color', 'depth', 'depth_color', 'points', 'inverse_depth'},
         ),
     ],
 )
@@ -600,6 +602,37 @@ def test_a_class_named_in_both_is_excluded():
     both = product('points', **names)
     alone = product('points', points_only_classes=CLASSES[1])
     np.testing.assert_array_equal(both, alone)
+
+
+def test_where_nothing_is_a_point_stands_only_to_be_cleared_to():
+    plain = run({'depth', 'points'})
+    cleared = run({'depth', 'points'}, points_clearing_distance=30.0)
+    nothing = np.isposinf(plain.products['depth'])
+    assert 0 < nothing.mean() < 1
+    points = cleared.products['points']
+    np.testing.assert_array_equal(points[nothing][:, 2], 30.0)
+    np.testing.assert_array_equal(points[~nothing], plain.products['points'][~nothing])
+    np.testing.assert_array_equal(cleared.products['depth'], plain.products['depth'])
+
+
+def test_what_is_unknown_is_not_cleared():
+    unknown = {'depth_min': 3.0, 'depth_max': 4.0, 'points_clearing_distance': 30.0}
+    result = run({'depth', 'points'}, **unknown)
+    nan = np.isnan(result.products['depth'])
+    assert nan.any()
+    np.testing.assert_array_equal(np.isnan(result.products['points'][..., 2]), nan)
+
+
+def test_the_sky_of_excluded_classes_is_not_cleared():
+    points = product('points', points_exclude_classes='sky', points_clearing_distance=30.0)
+    assert np.nanmax(points[..., 2]) < 30.0
+
+
+def test_the_image_at_the_size_of_the_maps_is_averaged(passes: Counter):
+    np.testing.assert_array_equal(product('color'), picture())
+    blocks = picture().reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(product('color', output_decimation=2), blocks, atol=0.51)
+    assert not passes  # no network runs for it
 
 
 def test_what_is_unlabelled_is_of_no_class():

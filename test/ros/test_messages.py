@@ -22,6 +22,7 @@ from dpt_ros.ros.messages import (
     encode_camera_info,
     encode_image,
     encode_points,
+    rectified,
 )
 import numpy as np
 from pointcloud2 import read_points
@@ -395,6 +396,22 @@ def test_a_rectified_image_obeys_p_and_has_no_lens():
     camera = decode_camera(info(), 640, 480, 'P')
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (450, 460, 315, 245)
     assert (camera.distortion, camera.coefficients) == ('', ())
+
+
+def test_the_info_of_a_rectified_image_says_the_same_in_k_and_p():
+    roi = RegionOfInterest(x_offset=100, y_offset=50, width=320, height=240)
+    given = info(roi=roi, binning_x=2, binning_y=2)
+    told = rectified(given)
+    checked(told)
+    np.testing.assert_array_equal(np.reshape(told.k, (3, 3)), np.reshape(P, (3, 4))[:, :3])
+    np.testing.assert_array_equal(np.reshape(told.r, (3, 3)), np.eye(3))
+    assert not any(told.d)
+    assert list(told.p) == P
+    assert decode_camera(told, 160, 120, 'K') == decode_camera(given, 160, 120, 'P')
+
+
+def test_a_camera_without_p_has_no_rectified_image():
+    assert decode_camera(rectified(info(p=[0.0] * 12)), 640, 480, 'K') is None
 
 
 @pytest.mark.parametrize('model', ['', 'thin_prism'])

@@ -121,6 +121,10 @@ def test_a_rectified_image_obeys_p(graph):
     graph.shoot(graph.camera(topic='image_rect'), image_of(picture()), info, lambda: clouds)
     cloud = np.frombuffer(clouds[0].data, np.float32).reshape(48, 64, 8)
     np.testing.assert_allclose(cloud[0, 0, 0] / cloud[0, 0, 2], -31.5 / 30.0, rtol=1e-5)
+    # nvblox and others look at K alone.
+    infos = graph.listen('dpt/depth/camera_info', CameraInfo)
+    graph.shoot(graph.camera(topic='image_rect'), image_of(picture()), info, lambda: infos)
+    assert (infos[0].k[0], infos[0].p[0]) == (30.0, 30.0)
 
 
 def test_decimation_shrinks_every_output_alike_at_once(graph):

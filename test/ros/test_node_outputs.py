@@ -12,6 +12,7 @@ pytestmark = pytest.mark.graph
 WIDTH, HEIGHT, FOCAL = 64, 48, 60.0
 PUBLISHED = [output for output in OUTPUTS if not output.topic.startswith('~/inverse_depth')]
 ENCODINGS = {
+    'color/image': ('rgb8', 3),
     'depth/image': ('32FC1', 4),
     'depth/color': ('rgb8', 3),
     'segmentation/mask': ('mono8', 1),

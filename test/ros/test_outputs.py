@@ -36,6 +36,7 @@ BY_TOPIC = {output.topic: output for output in OUTPUTS}
 random = np.random.default_rng(0)
 PARAMETERS = Parameters()
 MADE = {
+    'color': random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8),
     'depth': random.random((HEIGHT, WIDTH), np.float32),
     'depth_color': random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8),
     'inverse_depth': random.random((HEIGHT, WIDTH), np.float32),
@@ -88,6 +89,7 @@ def test_a_message_has_the_type_and_the_header_of_its_image(output: Output):
 @pytest.mark.parametrize(
     ('topic', 'product', 'encoding'),
     [
+        ('~/color/image', 'color', 'rgb8'),
         ('~/depth/image', 'depth', '32FC1'),
         ('~/depth/color', 'depth_color', 'rgb8'),
         ('~/inverse_depth/image', 'inverse_depth', '32FC1'),
