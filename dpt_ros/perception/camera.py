@@ -12,6 +12,7 @@ import numpy as np
 
 # Names of sensor_msgs/distortion_models, and how many coefficients OpenCV takes for each.
 DISTORTIONS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
+LARGEST = 1e9  # of a camera's numbers; rays stay finite
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,18 @@ class Camera:
     def __post_init__(self) -> None:
         """Refuse what is no camera."""
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.coefficients)
-        if not (self.fx > 0 and self.fy > 0 and np.isfinite(numbers).all()):
+        possible = all(abs(number) < LARGEST for number in numbers)  # which NaN is not
+        if not (possible and min(self.fx, self.fy) > 1 / LARGEST):
             raise ValueError(
                 f'a camera with focal lengths {self.fx:g}, {self.fy:g} and center {self.cx:g}, '
                 f'{self.cy:g} sees nothing: lengths must be positive and all '
-                'numbers finite; calibrate it'
+                'numbers finite and sane; calibrate it'
             )
         if (self.distortion or self.coefficients) and self.distortion not in DISTORTIONS:
             raise ValueError(
-                f"distortion model '{self.distortion}' is not one of {', '.join(DISTORTIONS)}: "
-                'calibrate with one of these, or feed the rectified image'
+                f'distortion model {self.distortion[:40]!r} is not one of '
+                f'{", ".join(DISTORTIONS)}: calibrate with one of these, or feed the rectified '
+                'image'
             )
         if self.distortion and len(self.coefficients) not in DISTORTIONS[self.distortion]:
             wanted = ' or '.join(map(str, DISTORTIONS[self.distortion]))

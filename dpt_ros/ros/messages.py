@@ -2,19 +2,26 @@
 Messages to arrays (`decode_`) and arrays to messages (`encode_`).
 
 Colors are decoded with NumPy and OpenCV; cv_bridge is asked only for encodings that are unknown
-here. Every refusal is a ValueError that says what came, what is wanted and what to do.
+here. Every refusal is a ValueError that says what came, what is wanted and what to do. Sizes are
+whatever a sender declares: they are held against the data, and against a limit, before any memory
+is taken for them.
 """
 
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 import sys
 
 import cv2
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.points import FIELDS, LABEL_FIELDS, POINT_STEP
+from dpt_ros.ros.headers import count_scans, picture_size
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
+
+MAX_PIXELS = 25_000_000  # of an image; what the largest cameras of robots have
+MAX_SCANS = 20  # of a JPEG; progressive ones have about ten, and each costs a pass over the pixels
 
 # encoding -> channels, bytes a channel, OpenCV's conversion to RGB (None: it is RGB).
 # Names of sensor_msgs/image_encodings.hpp; OpenCV names a Bayer pattern by its second row.
@@ -62,14 +69,16 @@ _YUV = np.array(
 )
 
 
-def decode_image(image: Image) -> np.ndarray:
+def decode_image(image: Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     Read the pixels of an image of any color or mono encoding.
 
+    :param max_pixels: beyond which an image is refused.
     :return: (height, width, 3) uint8, RGB; a view of the message where it is rgb8 already. 16-bit
         values are scaled by 255 / 65535, as cv_bridge does.
     :raises ValueError: for an encoding that is unknown or no picture, or data that do not fit.
     """
+    _check_size(image.width, image.height, max_pixels)
     try:
         if image.encoding in _PACKED:
             return _decode_packed(image)
@@ -83,37 +92,49 @@ def decode_image(image: Image) -> np.ndarray:
         ) from None
 
 
-def decode_compressed(image: CompressedImage) -> np.ndarray:
+def decode_compressed(image: CompressedImage, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     Read the pixels of a JPEG or PNG.
 
+    :param max_pixels: beyond which a picture is refused, by its header.
     :return: (height, width, 3) uint8, RGB.
+    :raises ValueError: for what is neither, or was cut short.
     """
     data = np.frombuffer(image.data, np.uint8)
-    pixels = (
-        cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
-    )
+    content = data.tobytes()
+    size, pixels = picture_size(content), None
+    if size is not None:
+        _check_size(*size, max_pixels)
+        if (scans := count_scans(content)) > MAX_SCANS:
+            raise ValueError(
+                f'a JPEG of {scans} scans would take long and gain nothing: at most {MAX_SCANS} '
+                'are read; is this a camera?'
+            )
+        with suppress(cv2.error):
+            pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise ValueError(
-            f"a compressed image of {data.size} bytes, format '{image.format}', is no whole JPEG "
-            'or PNG; for depth or theora transports set image_transport: raw'
+            f'a compressed image of {data.size} bytes, format {_brief(image.format)}, is no whole '
+            'JPEG or PNG; for depth or theora transports set image_transport: raw'
         )
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def decode_depth(image: Image) -> np.ndarray:
+def decode_depth(image: Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     Read a map of depth.
 
     :param image: 32FC1 (metres) or 16UC1 (millimetres, 0 is not known); see REP 118.
+    :param max_pixels: beyond which a map is refused.
     :return: (H, W) float32 metres, NaN where it is not known or not positive.
     """
     kinds = {'32FC1': ('f4', 1.0), '16UC1': ('u2', 0.001), 'mono16': ('u2', 0.001)}
     if image.encoding not in kinds:
         raise ValueError(
-            f"cannot read depth of encoding '{image.encoding}': expected 32FC1 (metres) or 16UC1 "
-            '(millimetres); is this the topic of depth?'
+            f'cannot read depth of encoding {_brief(image.encoding)}: expected 32FC1 (metres) or '
+            '16UC1 (millimetres); is this the topic of depth?'
         )
+    _check_size(image.width, image.height, max_pixels)
     kind, unit = kinds[image.encoding]
     stored = np.dtype(('>' if image.is_bigendian else '<') + kind)
     rows = _rows(image, image.height, image.width * stored.itemsize)
@@ -130,6 +151,8 @@ def decode_camera(info: CameraInfo, width: int, height: int, use: str) -> Camera
         says that it is not calibrated (K[0] = 0).
     :raises ValueError: for an info that belongs to another size of image or makes no sense.
     """
+    if not np.isfinite(np.concatenate([info.k, info.p, info.r, info.d])).all():
+        raise ValueError('camera_info has numbers that are not finite: calibrate the camera')
     if info.k[0] == 0 if use == 'K' else info.p[0] == 0:
         return None
     matrix = info.k if use == 'K' else [info.p[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)]
@@ -283,22 +306,36 @@ def _decode_with_cv_bridge(image: Image) -> np.ndarray:
     except ImportError:
         known = ', '.join([*_PACKED, *_PLANAR])
         raise ValueError(
-            f"cannot read an image of encoding '{image.encoding}': expected one of {known}; "
+            f'cannot read an image of encoding {_brief(image.encoding)}: expected one of {known}; '
             'convert it first, e.g. with image_proc, or install cv_bridge for more encodings'
         ) from None
     try:
         return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(image, 'rgb8'))
     except (CvBridgeError, KeyError, TypeError) as error:
         raise ValueError(
-            f"cannot read an image of encoding '{image.encoding}', and cv_bridge cannot either "
-            f'({error}): convert it first, e.g. with image_proc'
+            f'cannot read an image of encoding {_brief(image.encoding)}, and cv_bridge cannot '
+            f'either ({error}): convert it first, e.g. with image_proc'
         ) from None
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a declared size that no image has, or that is too large to be served."""
+    if not width or not height:
+        raise ValueError(f'an image of {width}x{height} has no pixels')
+    if width * height > max_pixels:
+        raise ValueError(
+            f'an image of {width}x{height} has more than the {max_pixels} pixels allowed: feed a '
+            'smaller one, or raise limits.max_pixels'
+        )
+
+
+def _brief(text: str) -> str:
+    """Quote what came from outside: short, and no character that could disturb a log."""
+    return repr(text if len(text) <= 40 else f'{text[:37]}...')
 
 
 def _rows(image: Image, rows: int, used: int) -> np.ndarray:
     """View the data as (rows, used) uint8, padding at the end of each row left out."""
-    if not image.width or not image.height:
-        raise ValueError(f'an image of {image.width}x{image.height} has no pixels')
     if image.step < used:
         raise ValueError(
             f'an image of {image.width}x{image.height} {image.encoding} needs rows of {used} '

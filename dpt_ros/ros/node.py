@@ -28,7 +28,6 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
@@ -339,8 +338,10 @@ class DptNode(LifecycleNode):
         return f'{networks} on {self._perception and self._perception.device}'
 
     def _age(self, message: Image | CompressedImage) -> float:
-        """Return the seconds since a message's stamp."""
-        return (self.get_clock().now() - Time.from_msg(message.header.stamp)).nanoseconds * 1e-9
+        """Return the seconds since a message's stamp, whatever that is."""
+        stamp = message.header.stamp  # rclpy's Time takes none before 1970
+        told = stamp.sec * 10**9 + stamp.nanosec
+        return (self.get_clock().now().nanoseconds - told) * 1e-9
 
 
 def output_qos(chosen: Parameters) -> QoSProfile:

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from dpt_ros.perception.pipeline import Options
+from dpt_ros.ros.messages import MAX_PIXELS
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 Value = bool | int | float | str
@@ -89,6 +90,12 @@ class Parameters:
         'raw',
         "'raw' subscribes to image, 'compressed' to image/compressed (JPEG or PNG).",
         choices=('raw', 'compressed'),
+    )
+    limits_max_pixels: int = parameter(
+        'limits.max_pixels',
+        MAX_PIXELS,
+        'Images that declare more pixels are refused before any memory is taken for them.',
+        bounds=(1, 1_000_000_000),
     )
     camera_use: str = parameter(
         'camera.use',

@@ -119,7 +119,8 @@ class Worker:
     def _frame(self, source: str, image: Image | CompressedImage) -> Frame:
         """Decode an image and join it with the camera_info that fits it."""
         compressed = isinstance(image, CompressedImage)
-        pixels = decode_compressed(image) if compressed else decode_image(image)
+        decode, parameters = decode_compressed if compressed else decode_image, self._parameters()
+        pixels = decode(image, parameters.limits_max_pixels)
         info, camera = self._calibration(pixels)
         return Frame(source, Origin(image.header, info), pixels, camera)
 

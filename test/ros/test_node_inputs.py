@@ -96,6 +96,17 @@ def test_a_bad_image_costs_itself_and_is_counted(graph):
     graph.shoot(camera, good, None, lambda: len(depths) > count)
 
 
+def test_a_stamp_from_before_time_began_costs_nothing(graph):
+    graph.start_node()
+    depths = graph.listen('dpt/depth/image', Image)
+    told = graph.listen('/diagnostics', DiagnosticArray)
+    graph._stamp = -(2**31) - 1000
+    graph.shoot(graph.camera(), image_of(picture()), None, lambda: depths and diagnosed(told))
+    graph.until(lambda: int(diagnosed(told).get('frames out', 0)), 'the count')
+    assert depths[0].header.stamp.sec < -(10**9)
+    assert not [name for name in diagnosed(told) if name.startswith('faults')]
+
+
 def test_nothing_is_computed_that_nobody_subscribed_to(graph, passes):
     graph.start_node()
     passes.clear()  # of the warm-up
