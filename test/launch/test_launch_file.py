@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-FILE, DEMO = ROOT / 'launch/dpt.launch.py', ROOT / 'launch/demo.launch.py'
-BOTH = pytest.mark.parametrize('file', [FILE, DEMO], ids=['dpt', 'demo'])
+FILE, DEMO, CONSUMER = (ROOT / f'launch/{n}.launch.py' for n in ('dpt', 'demo', 'consumer'))
+EVERY = pytest.mark.parametrize('file', [FILE, DEMO, CONSUMER], ids=['dpt', 'demo', 'consumer'])
 ARGUMENTS = {
     'image',
     'camera_info',
@@ -40,7 +40,32 @@ pathlib.Path('{log}').write_text(json.dumps(said))
 """
 
 
-EXECUTABLES = (('dpt_ros', 'dpt_node'), ('dpt_ros', 'dpt_camera'), ('rviz2', 'rviz2'))
+OF_CONSUMERS = {  # what each starts, and topics of dpt_node that it is given
+    'nav2': (('nav2_costmap_2d', 'lifecycle_manager'), {'points'}),
+    'nav2_semantic': (
+        ('nav2_costmap_2d', 'lifecycle_manager'),
+        {'points', 'segmentation/mask', 'segmentation/confidence', 'segmentation/label_info'},
+    ),
+    'rtabmap': (('rgbd_odometry', 'rtabmap'), {'color/image', 'color/camera_info', 'depth/image'}),
+    'octomap': (('octomap_server_node',), {'points'}),
+    'nvblox': (
+        ('nvblox_node',),
+        {'color/image', 'color/camera_info', 'depth/image', 'depth/camera_info'},
+    ),
+    'laserscan': (('depthimage_to_laserscan_node',), {'depth/image', 'depth/camera_info'}),
+}
+EXECUTABLES = (
+    ('dpt_ros', 'dpt_node'),
+    ('dpt_ros', 'dpt_camera'),
+    ('rviz2', 'rviz2'),
+    ('nav2_costmap_2d', 'nav2_costmap_2d'),
+    ('nav2_lifecycle_manager', 'lifecycle_manager'),
+    ('rtabmap_odom', 'rgbd_odometry'),
+    ('rtabmap_slam', 'rtabmap'),
+    ('octomap_server', 'octomap_server_node'),
+    ('nvblox_ros', 'nvblox_node'),
+    ('depthimage_to_laserscan', 'depthimage_to_laserscan_node'),
+)
 
 
 class Call(NamedTuple):
@@ -55,7 +80,7 @@ class Call(NamedTuple):
         return [value for name, value in pairs if name == option]
 
 
-@BOTH
+@EVERY
 def test_it_imports_nothing_that_a_launch_file_would_have_to_install(file: Path):
     tree = ast.parse(file.read_text())
     names = [n.module or '' for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
@@ -220,3 +245,50 @@ def test_the_demo_passes_the_arguments_of_the_node_on(prefix: Path):
     _, override = map(yaml.safe_load, calls['dpt_node'].files)
     assert override == {'/camera/dpt': {'ros__parameters': {'depth.model': 'dpt_hybrid_nyu'}}}
     assert '__ns:=/camera' in calls['rviz2'].after('-r')
+
+
+@pytest.mark.parametrize('consumer', OF_CONSUMERS)
+def test_a_consumer_starts_beside_the_node_with_the_parameters_for_both(
+    prefix: Path, consumer: str
+):
+    calls = launch(prefix, CONSUMER, consumer=consumer, image='/camera/image_raw')
+    started, topics = OF_CONSUMERS[consumer]
+    assert set(calls) == {'dpt_node', *started}
+    folder = prefix / 'share/dpt_ros/config' / consumer.split('_')[0]
+    assert calls['dpt_node'].files == [(folder / 'dpt.yaml').read_text()]
+    assert 'image:=/camera/image_raw' in calls['dpt_node'].after('-r')
+    for name in started:
+        assert calls[name].files[0] == next(
+            f.read_text() for f in sorted(folder.glob('*.yaml')) if f.name != 'dpt.yaml'
+        )
+    assert named_of(calls[started[0]], '/dpt/') == topics
+
+
+@pytest.mark.parametrize('consumer', OF_CONSUMERS)
+def test_a_consumer_follows_the_node_into_its_namespace(prefix: Path, consumer: str):
+    calls = launch(prefix, CONSUMER, consumer=consumer, namespace='front')
+    started, topics = OF_CONSUMERS[consumer]
+    assert '__ns:=/front' in calls['dpt_node'].after('-r')
+    assert named_of(calls[started[0]], '/front/dpt/') == topics
+
+
+def test_the_files_of_a_consumer_may_be_copies(prefix: Path):
+    shutil.copytree(ROOT / 'config', prefix / 'mine')
+    (prefix / 'mine/octomap/octomap.yaml').write_text('/**: {ros__parameters: {frame_id: map}}')
+    calls = launch(prefix, CONSUMER, consumer='octomap', config=str(prefix / 'mine'))
+    assert 'frame_id: map' in calls['octomap_server_node'].files[0]
+
+
+def test_a_consumer_that_is_unknown_is_refused_with_those_that_are_known(prefix: Path):
+    with pytest.raises(AssertionError):
+        launch(prefix, CONSUMER, consumer='rviz')
+
+
+def named_of(call: Call, own: str) -> set[str]:
+    """Return the topics of dpt_node that a process is given, by remapping or by the last file."""
+    remapped = [value.partition(':=')[2] for value in call.after('-r')]
+    parameters = yaml.safe_load(call.files[-1])
+    given = remapped + [
+        str(v) for v in next(iter(parameters.values()))['ros__parameters'].values()
+    ]
+    return {topic.removeprefix(own) for topic in given if topic.startswith(own)}
