@@ -73,6 +73,19 @@ RULES = {
     'the ROS boundary neither trains nor evaluates nor is a tool': Rule(
         'ros/**/*.py', never={'dpt_ros.training', 'dpt_ros.evaluation', 'dpt_ros.tools'}
     ),
+    'the way of a frame knows messages, neither threads nor the node': Rule(
+        'ros/processor.py',
+        never=(ROS - {'sensor_msgs'})
+        | {
+            'threading',
+            'concurrent',
+            'queue',
+            'dpt_ros.ros.diagnostics',
+            'dpt_ros.ros.mailbox',
+            'dpt_ros.ros.node',
+            'dpt_ros.ros.worker',
+        },
+    ),
     'weights are downloaded by the tools alone': Rule(
         '**/*.py', unless=('tools/*.py', 'zoo/fetch.py'), never={'dpt_ros.zoo.fetch'}
     ),

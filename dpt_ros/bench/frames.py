@@ -3,16 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import cv2
 from dpt_ros.bench.baseline import Baseline
 from dpt_ros.bench.twins import adopt, build_twins, LABELS, SIDE
-from dpt_ros.perception.pipeline import Frame, Perception
+from dpt_ros.perception.pipeline import Perception
 from dpt_ros.perception.runtime import choose_device, choose_precision
-from dpt_ros.ros.messages import decode_camera, decode_image, encode_image
-from dpt_ros.ros.outputs import Origin, OUTPUTS
-from dpt_ros.ros.parameters import options, Parameters
+from dpt_ros.ros.messages import encode_image
+from dpt_ros.ros.outputs import OUTPUTS
+from dpt_ros.ros.parameters import Parameters
+from dpt_ros.ros.processor import Job, Processor
 from dpt_ros.zoo.labels import load_labels
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
@@ -58,32 +58,22 @@ class Ours:
 
     def __init__(self, perception: Perception):
         """Run this perception with the node's parameters, points labelled."""
-        self._perception = perception
+        self._processor = Processor(perception)
         self._parameters = Parameters(points_labels=perception.labels is not None)
         self._outputs = [o for o in OUTPUTS if o.needs <= perception.products]
-        self._messages: dict[str, Any] = {}
 
     def __call__(self, image: Image, info: CameraInfo) -> tuple[dict[str, float], dict[str, int]]:
         """Return the seconds spent in each stage, and the bytes that those which copy moved."""
         started = perf_counter()
-        pixels = decode_image(image)
-        camera = decode_camera(info, image.width, image.height, 'K')
-        decoded = perf_counter()
-        frame = Frame('', Origin(image.header, info), pixels, camera)
-        wanted = self._perception.products
-        (result,) = self._perception([frame], wanted, options(self._parameters))
-        computed = perf_counter()
-        for output in self._outputs:
-            last = self._messages.get(output.topic)
-            self._messages[output.topic] = output.build(result, self._parameters, last)
-        ended = perf_counter()
-        seconds = {'decode': decoded - started, **result.seconds, 'encode': ended - computed}
-        seconds['total'] = ended - started
-        finished = sum(values.nbytes for values in result.products.values())
-        written = sum(
-            len(message.data) for message in self._messages.values() if hasattr(message, 'data')
-        )
-        return seconds, {'upload': pixels.nbytes, 'download': finished, 'encode': written}
+        (outcome,) = self._processor([Job('', image, info, 'K', self._outputs)], self._parameters)
+        total = perf_counter() - started
+        if outcome.error is not None:
+            raise outcome.error
+        self._processor.give_back(outcome)
+        messages = outcome.messages.values()
+        written = sum(len(message.data) for message in messages if hasattr(message, 'data'))
+        moved = {'upload': len(image.data), 'download': written, 'encode': written}
+        return {**outcome.seconds, 'total': total}, moved
 
 
 def bench_frames(

@@ -3,7 +3,7 @@ The node: wiring only.
 
 A managed node (lifecycle): configure loads the networks and advertises, activate subscribes and
 runs, deactivate stops and keeps the networks, cleanup gives them back. Callbacks leave what came
-with the worker and return; see `worker` for the way of a frame.
+with the worker and return; see `processor` for the way of a frame.
 """
 
 from collections.abc import Callable
@@ -139,8 +139,9 @@ class DptNode(LifecycleNode):
         self._worker.start()
         qos = QoSProfile(depth=1, reliability=RELIABILITIES[chosen.qos_input])
         put_image = partial(self._put_image, self._worker)
+        put_info = partial(self._worker.put_info, CAMERA)
         subscriptions = [
-            self.create_subscription(CameraInfo, 'camera_info', self._worker.put_info, qos),
+            self.create_subscription(CameraInfo, 'camera_info', put_info, qos),
             self.create_subscription(kind, topic, put_image, qos),
         ]
         self._undo_activate = [partial(self.destroy_subscription, s) for s in subscriptions]

@@ -1,23 +1,21 @@
 """
-The way of a frame: message -> frame -> perception -> messages, on the one thread of the device.
+The one thread that runs the device: the newest images in, what came of them published.
 
-Nothing is computed that nobody subscribed to, and a frame that cannot be used costs only itself.
+Nothing is computed that nobody subscribed to; see `processor` for the way of a frame.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Thread
 from time import perf_counter
 import traceback
 from typing import Any
 
-from dpt_ros.perception.camera import Camera
-from dpt_ros.perception.pipeline import Frame, Perception
+from dpt_ros.perception.pipeline import Perception
 from dpt_ros.ros.diagnostics import Statistics
 from dpt_ros.ros.mailbox import Mailbox
-from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image, rectified
-from dpt_ros.ros.outputs import Origin, Output
-from dpt_ros.ros.parameters import options, Parameters
-import numpy as np
+from dpt_ros.ros.outputs import Output
+from dpt_ros.ros.parameters import Parameters
+from dpt_ros.ros.processor import Job, Outcome, Processor
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 THROTTLE = 10.0  # seconds between two log lines of one kind
@@ -48,12 +46,13 @@ class Worker:
         :param alive: whether ROS still runs; publishing fails when it does not.
         :param logger: of the node.
         """
-        self._perception, self._outputs, self._statistics = perception, outputs, statistics
+        self._processor = Processor(perception)
+        self._outputs, self._statistics = outputs, statistics
         self._parameters, self._matrix, self._age = parameters, matrix, age
         self._alive, self._logger = alive, logger
         self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
-        self._info: CameraInfo | None = None
-        self._messages: dict[str, Any] = {}  # the last of each topic
+        self._infos: dict[str, CameraInfo] = {}
+        self._hinted: set[str] = set()  # what was told, so that it is told once
         self._thread = Thread(target=self._run, name='dpt worker', daemon=True)
 
     def start(self) -> None:
@@ -69,9 +68,9 @@ class Worker:
         """Leave the newest image of a camera."""
         self._mailbox.put(source, image)
 
-    def put_info(self, info: CameraInfo) -> None:
-        """Leave the newest camera_info."""
-        self._info = rectified(info) if self._matrix == 'P' else info
+    def put_info(self, source: str, info: CameraInfo) -> None:
+        """Leave the newest camera_info of a camera."""
+        self._infos[source] = info
 
     @property
     def counts(self) -> dict[str, int]:
@@ -80,74 +79,53 @@ class Worker:
 
     def _run(self) -> None:
         while (images := self._mailbox.take()) is not None:
-            for source, image in images.items():
-                try:
-                    self._process(source, image)
-                except ValueError as error:
-                    self._lose('image', self._logger.warning, str(error))
-                except Exception:  # whatever it is, the next frame gets its chance
-                    self._lose('internal', self._logger.error, traceback.format_exc())
+            try:
+                self._process(images)
+            except Exception:  # whatever it is, the next frames get their chance
+                self._lose('internal', self._logger.error, traceback.format_exc())
+
+    def _process(self, images: Mapping[str, Image | CompressedImage]) -> None:
+        """Make of the newest image of each camera all that somebody listens to."""
+        started = perf_counter()
+        heard = {o.topic: (o, p) for o, p in self._outputs if p.get_subscription_count()}
+        if not heard:
+            return
+        outputs = [output for output, _ in heard.values()]
+        jobs = [
+            Job(source, image, self._infos.get(source), self._matrix, outputs)
+            for source, image in images.items()
+        ]
+        for outcome in self._processor(jobs, self._parameters()):
+            self._tell(outcome)
+            if outcome.error is None:
+                published = perf_counter()
+                for topic, message in outcome.messages.items():
+                    heard[topic][1].publish(message)
+                self._processor.give_back(outcome)
+                ended = perf_counter()
+                times = {'publish': ended - published, 'total': ended - started}
+                age = self._age(outcome.job.image)
+                self._statistics.record({**outcome.seconds, **times, 'age': age})
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Count and log what is wrong with a frame."""
+        if isinstance(outcome.error, ValueError):
+            self._lose('image', self._logger.warning, str(outcome.error))
+        elif outcome.error is not None:
+            text = ''.join(traceback.format_exception(outcome.error))
+            self._lose('internal', self._logger.error, text)
+        if outcome.misfit is not None:
+            self._statistics.fault('camera_info')
+            self._logger.warning(
+                f'no points: {outcome.misfit}; depth and labels flow',
+                throttle_duration_sec=THROTTLE,
+            )
+        if outcome.hint and outcome.hint not in self._hinted:
+            self._hinted.add(outcome.hint)
+            self._logger.warning(f'{outcome.hint}: depth and labels flow, points wait for it')
 
     def _lose(self, kind: str, log: Callable[..., Any], reason: str) -> None:
         """Count a frame that is lost and tell why, unless all is coming to its end."""
         if self._alive():
             self._statistics.fault(kind)
             log(f'a frame is lost: {reason}', throttle_duration_sec=THROTTLE)
-
-    def _process(self, source: str, image: Image | CompressedImage) -> None:
-        """Make of one image all that somebody listens to."""
-        heard = [(o, publisher) for o, publisher in self._outputs if _listeners(publisher)]
-        if not heard:
-            return
-        started = perf_counter()
-        frame = self._frame(source, image)
-        decoded = perf_counter()
-        parameters = self._parameters()
-        wanted = frozenset[str]().union(*(output.reads for output, _ in heard))
-        (result,) = self._perception([frame], wanted, options(parameters))
-        computed = perf_counter()
-        for output, publisher in heard:
-            last = self._messages.pop(output.topic, None)
-            message = output.build(result, parameters, last)
-            if message is not None:
-                publisher.publish(message)
-                self._messages[output.topic] = message  # sent, so it may be filled again
-        ended = perf_counter()
-        stages = {'decode': decoded - started, **result.seconds, 'publish': ended - computed}
-        self._statistics.record({**stages, 'total': ended - started, 'age': self._age(image)})
-
-    def _frame(self, source: str, image: Image | CompressedImage) -> Frame:
-        """Decode an image and join it with the camera_info that fits it."""
-        compressed = isinstance(image, CompressedImage)
-        decode, parameters = decode_compressed if compressed else decode_image, self._parameters()
-        pixels = decode(image, parameters.limits_max_pixels)
-        info, camera = self._calibration(pixels)
-        return Frame(source, Origin(image.header, info), pixels, camera)
-
-    def _calibration(self, pixels: np.ndarray) -> tuple[CameraInfo | None, Camera | None]:
-        """Return the newest camera_info and its camera if they are of this image."""
-        info, (height, width) = self._info, pixels.shape[:2]
-        if info is None:
-            self._logger.warning(
-                'no camera_info has come: depth and labels flow, points wait for it', once=True
-            )
-            return None, None
-        try:
-            camera = decode_camera(info, width, height, self._matrix)
-        except ValueError as error:
-            self._statistics.fault('camera_info')
-            self._logger.warning(
-                f'no points: {error}; depth and labels flow', throttle_duration_sec=THROTTLE
-            )
-            return None, None
-        if camera is None:
-            self._logger.warning(
-                f'the camera is not calibrated ({self._matrix}[0] = 0 in camera_info): depth and '
-                'labels flow, points wait for it',
-                once=True,
-            )
-        return info, camera
-
-
-def _listeners(publisher: Any) -> int:
-    return publisher.get_subscription_count()

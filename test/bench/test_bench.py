@@ -44,9 +44,13 @@ def baseline(theirs: tuple) -> Baseline:
 
 
 @pytest.fixture(scope='module')
-def ours(theirs: tuple) -> Ours:
-    twins = adopt(*theirs)
-    return Ours(Perception(*twins, device=torch.device('cpu'), dtype=torch.float32))
+def perception(theirs: tuple) -> Perception:
+    return Perception(*adopt(*theirs), device=torch.device('cpu'), dtype=torch.float32)
+
+
+@pytest.fixture(scope='module')
+def ours(perception: Perception) -> Ours:
+    return Ours(perception)
 
 
 @pytest.fixture(scope='module')
@@ -62,8 +66,8 @@ def test_the_twins_compute_the_same(results: dict):
     assert results['network']['difference'] < 1e-4
 
 
-def test_the_twins_share_one_backbone(ours: Ours):
-    assert len(ours._perception._passes) == 1
+def test_the_twins_share_one_backbone(perception: Perception):
+    assert len(perception._passes) == 1
 
 
 def test_the_network_computes_something(theirs: tuple):

@@ -19,7 +19,7 @@ from unittest.mock import patch
 import cv2
 from dpt_ros.perception import pipeline
 from dpt_ros.perception.camera import Camera
-from dpt_ros.ros import outputs, worker
+from dpt_ros.ros import outputs, processor
 from dpt_ros.training.furnishing import FLOOR, furnish
 from dpt_ros.training.materials import draw_sensor
 from dpt_ros.training.worlds import HELD_OUT, look, place_camera, Pose, View
@@ -284,7 +284,7 @@ ALL, SIGNS = len(WORLDS), torch.tensor([[[1]], [[-1]]])  # of rays, x and y
 FAULTS = {
     # one pixel
     'the image, as decoded': Fault(
-        worker, 'decode_image', lambda f, m: np.roll(f(m), 1, 1), ('colors', 'by_hand')
+        processor, 'decode_image', lambda f, *a: np.roll(f(*a), 1, 1), ('colors', 'by_hand')
     ),
     'the input of the network': Fault(
         pipeline,
@@ -319,7 +319,7 @@ FAULTS = {
         ('colors',),
     ),
     'the center of the camera': Fault(
-        worker, 'decode_camera', lambda f, *a: seen_by(f(*a), right=1), ('rays',)
+        processor, 'decode_camera', lambda f, *a: seen_by(f(*a), right=1), ('rays',)
     ),
     'the center told': Fault(
         outputs,
@@ -329,9 +329,9 @@ FAULTS = {
     ),
     # the order of channels
     'red for blue, as decoded': Fault(
-        worker,
+        processor,
         'decode_image',
-        lambda f, m: np.ascontiguousarray(f(m)[..., ::-1]),
+        lambda f, *a: np.ascontiguousarray(f(*a)[..., ::-1]),
         ('colors', 'by_hand'),
     ),
     'red for blue in the network': Fault(
@@ -351,7 +351,7 @@ FAULTS = {
         pipeline, 'metres', lambda f, *a: f(*a) / 2, ('metres', 'floor', 'by_hand')
     ),
     'twice the focal length': Fault(
-        worker, 'decode_camera', lambda f, *a: seen_by(f(*a), zoom=2), ('rays', 'floor')
+        processor, 'decode_camera', lambda f, *a: seen_by(f(*a), zoom=2), ('rays', 'floor')
     ),
     'twice the focal length told': Fault(
         outputs,
@@ -370,9 +370,9 @@ FAULTS = {
         pipeline, 'pack_points', lambda f, *a: lifted(f, lambda rays: rays * -SIGNS)(*a), ('rays',)
     ),
     'the image upside down': Fault(
-        worker,
+        processor,
         'decode_image',
-        lambda f, m: np.ascontiguousarray(f(m)[::-1]),
+        lambda f, *a: np.ascontiguousarray(f(*a)[::-1]),
         ('labels', 'metres', 'colors', 'by_hand'),
     ),
 }

@@ -1,0 +1,139 @@
+"""
+The way of a frame: messages in, messages out, for as many cameras as have one.
+
+What the node publishes is made here and nowhere else, and here are neither threads nor
+publishers: the node, the benchmark and whoever reads a recording call the same `Processor`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from dpt_ros.perception.pipeline import Frame, Perception, Result
+from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image, rectified
+from dpt_ros.ros.outputs import Origin, Output
+from dpt_ros.ros.parameters import options, Parameters
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image: what came with it, and what is wanted of it."""
+
+    source: str  # name of the camera
+    image: Image | CompressedImage
+    info: CameraInfo | None  # the newest of that camera; None: none has come
+    matrix: str  # 'K' or 'P', what the image obeys
+    outputs: Sequence[Output]
+
+
+@dataclass
+class Outcome:
+    """What became of a job."""
+
+    job: Job
+    messages: dict[str, Any] = field(default_factory=dict)  # by topic, without what it lacks
+    # Spent in each stage. From upload to download it is the time of all that went together.
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: Exception | None = None  # why there are no messages
+    misfit: ValueError | None = None  # why its camera_info is not used, and there are no points
+    hint: str = ''  # why there are no points, where nothing is wrong
+
+
+class Processor:
+    """Perception between messages; it has the memory of those that were given back."""
+
+    def __init__(self, perception: Perception):
+        """Run these networks."""
+        self._perception = perception
+        self._spare: dict[tuple[str, str], Any] = {}  # (camera, topic) -> message to fill again
+
+    def __call__(self, jobs: Sequence[Job], parameters: Parameters) -> Iterator[Outcome]:
+        """
+        Make of each image the messages wanted of it.
+
+        Images of one size of which the same is wanted go through the networks together. One that
+        fails costs only itself.
+
+        :return: one outcome for each job, as soon as it is there, so in no order.
+        """
+        groups = defaultdict(list)
+        for job in jobs:
+            outcome = Outcome(job)
+            try:
+                frame = _decode(outcome, parameters.limits_max_pixels)
+            except Exception as error:
+                outcome.error = error
+                yield outcome
+            else:
+                wanted = frozenset[str]().union(*(output.reads for output in job.outputs))
+                groups[frame.pixels.shape, wanted].append((frame, outcome))
+        for (_, wanted), group in groups.items():
+            yield from self._run(group, wanted, parameters)
+
+    def give_back(self, outcome: Outcome) -> None:
+        """Let messages that nobody needs any more be filled again, which spares their memory."""
+        for topic, message in outcome.messages.items():
+            self._spare[outcome.job.source, topic] = message
+
+    def _run(
+        self, group: list[tuple[Frame, Outcome]], wanted: frozenset[str], parameters: Parameters
+    ) -> Iterator[Outcome]:
+        """Compute what is wanted of images of one size: together or, if that fails, one by one."""
+        results = None
+        try:
+            frames = [frame for frame, _ in group]
+            results = self._perception(frames, wanted, options(parameters))
+        except Exception as error:
+            if len(group) == 1:
+                group[0][1].error = error
+                yield group[0][1]
+                return
+        if results is None:  # told apart here, where the memory of the failure is free again
+            for one in group:
+                yield from self._run([one], wanted, parameters)
+            return
+        for (_, outcome), result in zip(group, results, strict=True):
+            outcome.seconds |= result.seconds
+            try:
+                self._encode(outcome, result, parameters)
+            except Exception as error:
+                outcome.messages, outcome.error = {}, error
+            yield outcome
+
+    def _encode(self, outcome: Outcome, result: Result, parameters: Parameters) -> None:
+        """Put a result into messages."""
+        started = perf_counter()
+        for output in outcome.job.outputs:
+            last = self._spare.pop((outcome.job.source, output.topic), None)
+            message = output.build(result, parameters, last)
+            if message is not None:
+                outcome.messages[output.topic] = message
+        outcome.seconds['encode'] = perf_counter() - started
+
+
+def _decode(outcome: Outcome, max_pixels: int) -> Frame:
+    """Read the image of a job and join it with the camera_info that fits it."""
+    started, job = perf_counter(), outcome.job
+    if isinstance(job.image, CompressedImage):
+        pixels = decode_compressed(job.image, max_pixels)
+    else:
+        pixels = decode_image(job.image, max_pixels)
+    height, width = pixels.shape[:2]
+    info, camera = job.info, None
+    if info is not None and job.matrix == 'P':
+        info = rectified(info)
+    if info is None:
+        outcome.hint = 'no camera_info has come'
+    else:
+        try:
+            camera = decode_camera(info, width, height, job.matrix)
+        except ValueError as error:
+            outcome.misfit, info = error, None
+        else:
+            if camera is None:
+                outcome.hint = f'the camera is not calibrated ({job.matrix}[0] = 0 in camera_info)'
+    outcome.seconds['decode'] = perf_counter() - started
+    return Frame(job.source, Origin(job.image.header, info), pixels, camera)
