@@ -288,7 +288,8 @@ class Perception:
         products: dict[str, Tensor] = {}
         depth, labels = maps.get('depth'), maps.get('labels')
         if depth is not None and camera is not None and options.depth_edge_angle:
-            edges = flying(depth, self._rays(camera), options.depth_edge_angle)
+            rays, reach = self._rays(camera), self._edge_reach(depth)
+            edges = flying(depth, rays, options.depth_edge_angle, reach)
             depth = depth.masked_fill(edges, torch.nan)
         if 'color' in wanted:
             products['color'] = colors
@@ -319,6 +320,11 @@ class Perception:
                     points = points[points[..., 2].isfinite()]
                 products['points'] = points
         return products
+
+    def _edge_reach(self, depth: Tensor) -> int:
+        """Return half the width of a depth edge as networks draw it, in pixels of (H, W) depth."""
+        resize = next(one.resize for one in self._passes if 'depth' in one.tasks)
+        return max(2, round(1.5 * min(depth.shape) / min(resize.width, resize.height)))
 
     def check(self, options: Options) -> None:
         """Refuse options that these networks cannot serve."""

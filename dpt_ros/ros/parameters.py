@@ -172,10 +172,10 @@ class Parameters:
     )
     depth_edge_angle: float = parameter(
         'depth.edge_angle',
-        2.0,
+        4.0,
         'Pixels that float between a near and a far surface are unknown: those whose surface '
-        'would be seen under less than this angle on both sides [deg]; 0: none. Needs '
-        'camera_info.',
+        'would be seen under less than this angle on both sides and is not flat [deg]; 0: none. '
+        'Needs camera_info.',
         bounds=(0.0, 45.0),
         live=True,
     )

@@ -557,7 +557,7 @@ def test_what_floats_is_unknown_in_depth_and_points_alike():
     depth = strict.products['depth']
     gone = np.isfinite(plain.products['depth']) & np.isnan(depth)
     rays = torch.from_numpy(CAMERA.rays()).permute(2, 0, 1)
-    wanted = flying(torch.from_numpy(plain.products['depth']), rays, 45.0).numpy()
+    wanted = flying(torch.from_numpy(plain.products['depth']), rays, 45.0, 2).numpy()
     assert gone.any()
     np.testing.assert_array_equal(gone, wanted & np.isfinite(plain.products['depth']))
     np.testing.assert_array_equal(np.isnan(strict.products['points'][gone][:, :3]), True)
