@@ -1,6 +1,7 @@
 """The files in config/ for consumers load, name what exists, and go with each other."""
 
 from pathlib import Path
+import re
 from typing import Any
 
 from dpt_ros.ros.outputs import LABEL_INFO, OUTPUTS
@@ -76,3 +77,29 @@ def test_depth_reaches_as_far_as_the_consumer_looks(
     reach = settings(theirs)[limit]
     assert node.depth_max >= reach
     assert not node.points_clearing_distance or node.points_clearing_distance > reach
+
+
+# Sections of docs/consumers.md, with the folder they tell of.
+SECTIONS = {
+    '## Nav2: voxel': 'nav2',
+    '## Nav2: semantic': 'nav2',
+    '## RTAB-Map': 'rtabmap',
+    '## OctoMap': 'octomap',
+    '## nvblox': 'nvblox',
+    '## depthimage_to_laserscan': 'laserscan',
+}
+
+
+@pytest.mark.parametrize('heading', SECTIONS)
+def test_the_values_that_the_page_explains_are_those_of_the_files(settings: Any, heading: str):
+    folder, text = SECTIONS[heading], (CONFIG.parent / 'docs/consumers.md').read_text()
+    section = text.partition(heading)[2].partition('\n## ')[0]
+    theirs = [settings(name(f)) for f in THEIRS if f.parent.name == folder]
+    told = 0
+    for row in re.findall(r'^\| (.*?) \|', section, re.M):
+        files = [settings(f'{folder}/dpt.yaml')] if '(ours)' in row else theirs
+        for key, value in re.findall(r'`([\w./]+): ([^`]+)`', row):
+            held = [v for f in files for k, v in f.items() if f'.{k}'.endswith(f'.{key}')]
+            assert str(yaml.safe_load(value)) in map(str, held), (key, value)
+            told += 1
+    assert told
