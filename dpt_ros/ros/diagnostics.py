@@ -11,6 +11,7 @@ import numpy as np
 from std_msgs.msg import Header
 
 FAULTS = 'faults:'
+FRAMES = ('frames in', 'frames out', 'frames dropped')  # of all cameras, and of each of many
 WINDOW = 300  # frames that the percentiles of a stage are taken over
 
 
@@ -24,10 +25,12 @@ class Statistics:
         self._counts: Counter[str] = Counter()
         self._last: Mapping[str, int] = {}
 
-    def record(self, seconds: Mapping[str, float]) -> None:
-        """Add one frame that went out: how long each stage took, in seconds."""
+    def record(self, seconds: Mapping[str, float], source: str = '') -> None:
+        """Add one frame that went out of a camera: how long each stage took, in seconds."""
         with self._lock:
             self._counts['frames out'] += 1
+            if source:
+                self._counts[f'{source}: frames out'] += 1
             for stage, duration in seconds.items():
                 self._stages[stage].append(duration)
 
@@ -37,7 +40,12 @@ class Statistics:
             self._counts[f'{FAULTS} {kind}'] += 1
 
     def report(
-        self, counts: Mapping[str, int], others: Mapping[str, str], idle: str, period: float
+        self,
+        counts: Mapping[str, int],
+        others: Mapping[str, str],
+        idle: str,
+        period: float,
+        silent: Sequence[str] = (),
     ) -> 'Report':
         """
         Describe the time since the last report.
@@ -46,26 +54,21 @@ class Statistics:
         :param others: more to tell, as text.
         :param idle: why nothing is expected to happen, such as 'paused'; empty: it is.
         :param period: seconds since the last report.
+        :param silent: of which cameras no image came, as sentences.
         """
         with self._lock:
-            totals = {
-                'frames in': 0,
-                'frames out': 0,
-                'frames dropped': 0,
-                **self._counts,
-                **counts,
-            }
+            totals = {**dict.fromkeys(FRAMES, 0), **self._counts, **counts}
             stages = {stage: np.array(times) * 1e3 for stage, times in self._stages.items()}
         new = {name: max(0, total - self._last.get(name, 0)) for name, total in totals.items()}
         self._last = totals
         values = {name: str(total) for name, total in totals.items()} | dict(others)
-        for name in ('frames in', 'frames out', 'frames dropped'):
+        for name in (name for name in totals if name.endswith(FRAMES)):
             values[f'{name} [Hz]'] = f'{new[name] / period:.1f}'
         for stage, times in stages.items():
             p50, p95 = np.percentile(times, (50, 95))
             values[f'{stage} [ms] p50, p95, max'] = f'{p50:.1f}, {p95:.1f}, {times.max():.1f}'
         faults = [name for name, count in new.items() if count and name.startswith(FAULTS)]
-        return Report(values, new['frames out'], new['frames in'], faults, idle)
+        return Report(values, new['frames out'], new['frames in'], faults, idle, silent)
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,12 @@ class Report:
     images: int  # that came in
     faults: Sequence[str]  # kinds that occurred
     idle: str = ''  # why nothing was to happen
+    silent: Sequence[str] = ()  # of which cameras no image came
 
     @property
     def level(self) -> bytes:
         """WARN if something went wrong or nothing came, else OK."""
-        troubled = self.faults or not (self.images or self.idle)
+        troubled = self.faults or self.silent or not (self.images or self.idle)
         return DiagnosticStatus.WARN if troubled else DiagnosticStatus.OK
 
     @property
@@ -89,8 +93,8 @@ class Report:
         """The state in a few words."""
         if self.faults:
             return ', '.join(self.faults)
-        if self.idle or not self.images:
-            return self.idle or 'no image came'
+        if self.idle or self.silent or not self.images:
+            return self.idle or ', '.join(self.silent) or 'no image came'
         return f'{self.frames} frames out' if self.frames else 'nobody listens'
 
 

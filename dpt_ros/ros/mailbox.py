@@ -1,5 +1,6 @@
 """Hand-over of the newest frame of each camera; nobody gets old ones."""  # noqa: A005
 
+from collections import Counter
 from threading import Condition
 from typing import Generic, TypeVar
 
@@ -14,14 +15,14 @@ class Mailbox(Generic[Item]):
         self._newest: dict[str, Item] = {}
         self._changed = Condition()
         self._open = True
-        self.arrived = 0  # items put
-        self.dropped = 0  # of these, replaced before anyone took them
+        self.arrived: Counter[str] = Counter()  # items put, by source
+        self.dropped: Counter[str] = Counter()  # of these, replaced before anyone took them
 
     def put(self, source: str, item: Item) -> None:
         """Leave an item; never blocks on whoever takes."""
         with self._changed:
-            self.arrived += 1
-            self.dropped += source in self._newest
+            self.arrived[source] += 1
+            self.dropped[source] += source in self._newest
             self._newest[source] = item
             self._changed.notify()
 
@@ -37,7 +38,7 @@ class Mailbox(Generic[Item]):
     def close(self) -> None:
         """End every wait; what lies here is dropped."""
         with self._changed:
-            self.dropped += len(self._newest)
+            self.dropped.update(self._newest.keys())
             self._newest.clear()
             self._open = False
             self._changed.notify_all()

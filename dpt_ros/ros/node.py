@@ -6,6 +6,7 @@ runs, deactivate stops and keeps the networks, cleanup gives them back. Callback
 with the worker and return; see `processor` for the way of a frame.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial, wraps
 from time import perf_counter
@@ -18,9 +19,9 @@ from dpt_ros.perception.pipeline import Perception
 from dpt_ros.perception.runtime import choose_device, choose_precision, memory_in_use
 from dpt_ros.ros import parameters
 from dpt_ros.ros.diagnostics import encode_diagnostics, Statistics
-from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Output, OUTPUTS
+from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Output, OUTPUTS, topic_of
 from dpt_ros.ros.parameters import Parameters
-from dpt_ros.ros.worker import Worker
+from dpt_ros.ros.worker import Camera, Worker
 from dpt_ros.zoo.labels import Labels
 from dpt_ros.zoo.store import load
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -39,7 +40,6 @@ RELIABILITIES = {
 }
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 CLASS_NAMES = 'segmentation.class_names'  # told by the node while it is configured
-CAMERA = ''  # the prefix of the topics of the one camera
 ROS_PARAMETERS = {'use_sim_time', 'start_type_description_service'}
 SILENCE = 5  # seconds without an image after which the node says so
 STOPS_WITHIN = 1.0  # seconds that a frame in flight may take when the process ends
@@ -79,11 +79,14 @@ class DptNode(LifecycleNode):
         self._chosen = Parameters()
         self._perception: Perception | None = None
         self._worker: Worker | None = None
-        self._outputs: list[tuple[Output, Any]] = []
-        self._label_info: Any = None  # its publisher, where vision_msgs is installed
+        # By camera: each topic of OUTPUTS that is advertised, with its row and publisher.
+        self._outputs: dict[str, dict[str, tuple[Output, Any]]] = {}
+        self._label_infos: list[Any] = []  # their publishers, where vision_msgs is installed
         self._statistics = Statistics()
         self._enabled = True
-        self._heard, self._silence = '', 0  # topic of the images, seconds without one
+        self._heard: dict[str, str] = {}  # camera -> topic of its images
+        self._came: dict[str, int] = {}  # camera -> images so far
+        self._silence: dict[str, int] = {}  # camera -> seconds without an image
         self._undo_configure: list[Callable[[], Any]] = []
         self._undo_activate: list[Callable[[], Any]] = []
 
@@ -124,31 +127,39 @@ class DptNode(LifecycleNode):
         chosen = self._chosen
         compressed = chosen.image_transport == 'compressed'
         kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
-        self._heard = self.resolve_topic_name(topic)
-        matrix = _matrix(self._heard, chosen.camera_use)
+        self._heard = {
+            name: self.resolve_topic_name(topic_of(name, topic)) for name in chosen.cameras
+        }
+        matrices = {name: _matrix(heard, chosen.camera_use) for name, heard in self._heard.items()}
+        self._came, self._silence = {}, {}
         self._worker = Worker(
             self._perception,
-            self._outputs,
+            {name: Camera(matrices[name], self._outputs[name]) for name in chosen.cameras},
             self._statistics,
             parameters=lambda: self._chosen,
-            matrix=matrix,
             age=self._age,
             alive=self.context.ok,
             logger=self.get_logger(),
         )
         self._worker.start()
+        self._undo_activate = [self._worker.stop, partial(setattr, self, '_worker', None)]
         qos = QoSProfile(depth=1, reliability=RELIABILITIES[chosen.qos_input])
-        put_image = partial(self._put_image, self._worker)
-        put_info = partial(self._worker.put_info, CAMERA)
-        subscriptions = [
-            self.create_subscription(CameraInfo, 'camera_info', put_info, qos),
-            self.create_subscription(kind, topic, put_image, qos),
-        ]
-        self._undo_activate = [partial(self.destroy_subscription, s) for s in subscriptions]
-        self._undo_activate += [self._worker.stop, partial(setattr, self, '_worker', None)]
-        calibration = self.resolve_topic_name('camera_info')
-        obeys = {'K': 'not rectified: K and D', 'P': 'rectified: P'}[matrix]
-        self.get_logger().info(f'listening to {self._heard} and {calibration} ({obeys})')
+        for name in chosen.cameras:
+            put_image = partial(self._put_image, self._worker, name)
+            put_info = partial(self._worker.put_info, name)
+            calibration = topic_of(name, 'camera_info')
+            subscriptions = [
+                self.create_subscription(CameraInfo, calibration, put_info, qos),
+                self.create_subscription(kind, topic_of(name, topic), put_image, qos),
+            ]
+            self._undo_activate[:0] = [
+                partial(self.destroy_subscription, s) for s in subscriptions
+            ]
+            obeys = {'K': 'not rectified: K and D', 'P': 'rectified: P'}[matrices[name]]
+            self.get_logger().info(
+                f'listening to {self._heard[name]} and {self.resolve_topic_name(calibration)} '
+                f'({obeys})'
+            )
         done = super().on_activate(state)  # publishers speak from here on
         self._publish_label_info()
         return done
@@ -180,6 +191,10 @@ class DptNode(LifecycleNode):
     def _declare(self, name: str) -> None:
         """Declare a parameter, and note why a value given from outside is refused."""
         default, described = parameters.FIELDS[name].default, parameters.descriptor(name)
+        given = self._parameter_overrides.get(name)
+        if given is not None and given.value is None:  # what ROS makes of [] in a file
+            self.declare_parameter(name, default, described, ignore_override=True)
+            return
         try:
             self.declare_parameter(name, default, described)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
@@ -243,12 +258,20 @@ class DptNode(LifecycleNode):
     def _advertise(self, perception: Perception) -> None:
         """Create what a configured node has: publishers, the service and the timer."""
         qos = output_qos(self._chosen)
-        self._outputs = [
-            (output, self.create_lifecycle_publisher(output.message, output.topic, qos))
-            for output in OUTPUTS
-            if output.needs <= perception.products
-        ]
-        publishers = [publisher for _, publisher in self._outputs]
+        self._outputs = {
+            name: {
+                output.topic: (
+                    output,
+                    self.create_lifecycle_publisher(
+                        output.message, topic_of(name, output.topic), qos
+                    ),
+                )
+                for output in OUTPUTS
+                if output.needs <= perception.products
+            }
+            for name in self._chosen.cameras
+        }
+        publishers = [p for outputs in self._outputs.values() for _, p in outputs.values()]
         told = []
         if perception.labels is not None:
             told = [self._tell_class_names(perception.labels)]
@@ -261,8 +284,11 @@ class DptNode(LifecycleNode):
                     once=True,
                 )
             else:
-                self._label_info = self.create_lifecycle_publisher(kind, LABEL_INFO, LATCHED)
-                publishers.append(self._label_info)
+                self._label_infos = [
+                    self.create_lifecycle_publisher(kind, topic_of(name, LABEL_INFO), LATCHED)
+                    for name in self._chosen.cameras
+                ]
+                publishers += self._label_infos
         self._statistics = Statistics()
         diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         timer = self.create_timer(1.0, partial(self._publish_diagnostics, diagnostics, perception))
@@ -288,15 +314,15 @@ class DptNode(LifecycleNode):
         """Undo activate and configure, in that order, as far as they were done."""
         _undo(self._undo_activate)
         _undo(self._undo_configure)
-        self._perception = self._label_info = None
-        self._outputs = []
+        self._perception = None
+        self._outputs, self._label_infos = {}, []
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
-    def _put_image(self, worker: Worker, image: Image | CompressedImage) -> None:
+    def _put_image(self, worker: Worker, camera: str, image: Image | CompressedImage) -> None:
         """Leave an image with the worker, unless paused."""
         if self._enabled:
-            worker.put_image(CAMERA, image)
+            worker.put_image(camera, image)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Pause or resume without unloading anything."""
@@ -309,27 +335,43 @@ class DptNode(LifecycleNode):
     def _publish_label_info(self) -> None:
         """Say again what the classes are, for those who come later."""
         labels = self._perception and self._perception.labels
-        if labels and self._label_info is not None:
+        if labels:
             header = Header(stamp=self.get_clock().now().to_msg())
             threshold = self._chosen.segmentation_min_confidence
-            self._label_info.publish(encode_label_info(header, labels, threshold))
+            for publisher in self._label_infos:
+                publisher.publish(encode_label_info(header, labels, threshold))
 
     def _publish_diagnostics(self, publisher: Any, perception: Perception) -> None:
         """Tell of the last second."""
-        counts = self._worker.counts if self._worker is not None else {}
+        cameras = self._worker.counts if self._worker is not None else {}
+        counts = Counter[str]()
+        for name, its in cameras.items():
+            counts.update(its)
+            counts.update({f'{name}: {what}': count for what, count in its.items() if name})
         memory = {'device memory [MB]': f'{memory_in_use(perception.device) / 1e6:.0f}'}
         idle = 'inactive' if self._worker is None else '' if self._enabled else 'paused'
-        report = self._statistics.report(counts, memory, idle, period=1.0)
-        self._silence = 0 if report.images or idle else self._silence + 1
-        if self._silence >= SILENCE:
-            self.get_logger().warning(
-                f'no image came for {self._silence} s on {self._heard}: is the camera running, '
-                'and is the topic remapped to its name? (ros2 topic info -v tells)',
-                throttle_duration_sec=60.0,
-            )
+        came = {name: its['frames in'] for name, its in cameras.items()}
+        silent = self._listen_for_silence(came) if not idle else []
+        report = self._statistics.report(counts, memory, idle, period=1.0, silent=silent)
         now, name = self.get_clock().now().to_msg(), self.get_fully_qualified_name()
         hardware = str(perception.device)
         publisher.publish(encode_diagnostics(now, f'{name}: perception', hardware, report))
+
+    def _listen_for_silence(self, came: dict[str, int]) -> list[str]:
+        """Say which cameras gave no image since the last call, a second ago."""
+        silent = []
+        for name, count in came.items():
+            quiet = count == self._came.get(name, 0)
+            self._silence[name] = seconds = self._silence.get(name, 0) + 1 if quiet else 0
+            if seconds:
+                silent.append(f'no image for {seconds} s on {self._heard[name]}')
+            if seconds >= SILENCE and (seconds - SILENCE) % 60 == 0:
+                self.get_logger().warning(
+                    f'no image came for {seconds} s on {self._heard[name]}: is the camera '
+                    'running, and is the topic remapped to its name? (ros2 topic info -v tells)'
+                )
+        self._came = came
+        return silent
 
     def _summary(self) -> str:
         """Name the networks and the device in one line."""

@@ -99,6 +99,19 @@ OUTPUTS: tuple[Output, ...] = (
     Output('~/points', PointCloud2, frozenset({'points'}), _points, frozenset({'points'})),
 )
 
+
+def topic_of(camera: str, topic: str) -> str:
+    """
+    Put the name of a camera before a topic, relative or private.
+
+    >>> topic_of('front', '~/depth/image'), topic_of('front', 'image'), topic_of('', 'image')
+    ('~/front/depth/image', 'front/image', 'image')
+    """
+    if not camera:
+        return topic
+    return f'~/{camera}/{topic[2:]}' if topic.startswith('~/') else f'{camera}/{topic}'
+
+
 LABEL_INFO = '~/segmentation/label_info'  # latched, so it stands apart from the rows above
 
 

@@ -8,13 +8,15 @@ does. Declaration, checks, `config/dpt.yaml` and `docs/parameters.md` follow fro
 from collections.abc import Mapping
 from dataclasses import dataclass, Field, field, fields
 import math
+import re
 from typing import Any
 
 from dpt_ros.perception.pipeline import Options
 from dpt_ros.ros.messages import MAX_PIXELS
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-Value = bool | int | float | str
+Value = bool | int | float | str | tuple[str, ...]
+CAMERA_NAME = re.compile('[A-Za-z_][A-Za-z0-9_]*')  # a token of a topic
 
 
 def parameter(
@@ -96,6 +98,12 @@ class Parameters:
         MAX_PIXELS,
         'Images that declare more pixels are refused before any memory is taken for them.',
         bounds=(1, 1_000_000_000),
+    )
+    cameras: tuple[str, ...] = parameter(
+        'cameras',
+        ('',),
+        "Names of the cameras, such as ['front', 'rear']: inputs and outputs of each begin with "
+        'its name, as front/image and ~/front/depth/image. Empty: one camera, without prefix.',
     )
     camera_use: str = parameter(
         'camera.use',
@@ -241,6 +249,7 @@ class Parameters:
                 'depth.model and segmentation.model are both empty, so there is nothing to do: '
                 'name at least one network'
             )
+        _check_cameras(self.cameras)
         if self.depth_min >= self.depth_max:
             raise ValueError(
                 f'depth.min ({self.depth_min:g} m) must be below depth.max ({self.depth_max:g} m)'
@@ -273,7 +282,10 @@ def descriptor(name: str) -> ParameterDescriptor:
 def check(name: str, value: Any) -> None:
     """Refuse a value that parameter `name` cannot have, whatever the others are."""
     facts, kind = FIELDS[name].metadata, type(FIELDS[name].default)
-    if type(value) is not kind:
+    if kind is tuple:
+        if not all(isinstance(one, str) for one in _texts(name, value)):
+            raise ValueError(f"{name} must be a list of texts, got {value!r}; write ['a', 'b']")
+    elif type(value) is not kind:
         hint = f'; write {float(value)}' if kind is float and type(value) is int else ''
         raise ValueError(
             f'{name} must be a {_KINDS[kind]}, got {value!r} '
@@ -294,13 +306,37 @@ def read(values: Mapping[str, Any]) -> Parameters:
     """
     for name, value in values.items():
         check(name, value)
-    arguments: dict[str, Any] = {FIELDS[name].name: value for name, value in values.items()}
+    arguments: dict[str, Any] = {
+        FIELDS[name].name: _texts(name, value) if type(FIELDS[name].default) is tuple else value
+        for name, value in values.items()
+    }
     return Parameters(**arguments)
 
 
 def options(chosen: Parameters) -> Options:
     """Return those parameters that a frame is computed by."""
     return Options(**{f.name: getattr(chosen, f.name) for f in fields(Options)})
+
+
+def _texts(name: str, value: Any) -> tuple[Any, ...]:
+    """Take a list of texts as ROS has it, which has nothing at all for an empty one."""
+    if value is not None and not isinstance(value, list | tuple):
+        raise ValueError(f"{name} must be a list of texts, got {value!r}; write ['a', 'b']")
+    return tuple(value or ()) or ('',)
+
+
+def _check_cameras(names: tuple[str, ...]) -> None:
+    """Refuse names that topics cannot begin with."""
+    if names == ('',):
+        return
+    for name in names:
+        if not CAMERA_NAME.fullmatch(name):
+            raise ValueError(
+                f"cameras names '{name}', which no topic can begin with: use letters, digits and "
+                '_, not a digit first'
+            )
+        if names.count(name) > 1:
+            raise ValueError(f"cameras names '{name}' twice: give each camera a name of its own")
 
 
 _KINDS = {bool: 'boolean', int: 'whole number', float: 'number with a point', str: 'text'}

@@ -4,7 +4,8 @@ The one thread that runs the device: the newest images in, what came of them pub
 Nothing is computed that nobody subscribed to; see `processor` for the way of a frame.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from threading import Thread
 from time import perf_counter
 import traceback
@@ -21,17 +22,24 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 THROTTLE = 10.0  # seconds between two log lines of one kind
 
 
+@dataclass(frozen=True)
+class Camera:
+    """What its images obey, 'K' or 'P', and who publishes what comes of them."""
+
+    matrix: str
+    outputs: Mapping[str, tuple[Output, Any]]  # topic in OUTPUTS -> its row and publisher
+
+
 class Worker:
     """One thread from `start` to `stop`."""
 
     def __init__(
         self,
         perception: Perception,
-        outputs: Sequence[tuple[Output, Any]],
+        cameras: Mapping[str, Camera],
         statistics: Statistics,
         *,
         parameters: Callable[[], Parameters],
-        matrix: str,
         age: Callable[[Any], float],
         alive: Callable[[], bool],
         logger: Any,
@@ -39,20 +47,19 @@ class Worker:
         """
         Prepare to run.
 
-        :param outputs: each topic with its publisher.
+        :param cameras: by name, '' for the only one.
         :param parameters: gives the parameters as they are now.
-        :param matrix: 'K' or 'P', what the images obey.
         :param age: seconds since a message's stamp.
         :param alive: whether ROS still runs; publishing fails when it does not.
         :param logger: of the node.
         """
         self._processor = Processor(perception)
-        self._outputs, self._statistics = outputs, statistics
-        self._parameters, self._matrix, self._age = parameters, matrix, age
+        self._cameras, self._statistics = cameras, statistics
+        self._parameters, self._age = parameters, age
         self._alive, self._logger = alive, logger
         self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
         self._infos: dict[str, CameraInfo] = {}
-        self._hinted: set[str] = set()  # what was told, so that it is told once
+        self._hinted: set[tuple[str, str]] = set()  # (camera, what was told): once is enough
         self._thread = Thread(target=self._run, name='dpt worker', daemon=True)
 
     def start(self) -> None:
@@ -73,9 +80,15 @@ class Worker:
         self._infos[source] = info
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Frames that came and frames that were replaced by newer ones before their turn."""
-        return {'frames in': self._mailbox.arrived, 'frames dropped': self._mailbox.dropped}
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By camera, frames that came, and those replaced by newer ones before their turn."""
+        return {
+            name: {
+                'frames in': self._mailbox.arrived[name],
+                'frames dropped': self._mailbox.dropped[name],
+            }
+            for name in self._cameras
+        }
 
     def _run(self) -> None:
         while (images := self._mailbox.take()) is not None:
@@ -87,42 +100,52 @@ class Worker:
     def _process(self, images: Mapping[str, Image | CompressedImage]) -> None:
         """Make of the newest image of each camera all that somebody listens to."""
         started = perf_counter()
-        heard = {o.topic: (o, p) for o, p in self._outputs if p.get_subscription_count()}
+        jobs = [self._job(source, image) for source, image in images.items()]
+        heard = [job for job in jobs if job.outputs]
         if not heard:
             return
-        outputs = [output for output, _ in heard.values()]
-        jobs = [
-            Job(source, image, self._infos.get(source), self._matrix, outputs)
-            for source, image in images.items()
-        ]
-        for outcome in self._processor(jobs, self._parameters()):
+        for outcome in self._processor(heard, self._parameters()):
             self._tell(outcome)
-            if outcome.error is None:
-                published = perf_counter()
-                for topic, message in outcome.messages.items():
-                    heard[topic][1].publish(message)
-                self._processor.give_back(outcome)
-                ended = perf_counter()
-                times = {'publish': ended - published, 'total': ended - started}
-                age = self._age(outcome.job.image)
-                self._statistics.record({**outcome.seconds, **times, 'age': age})
+            if outcome.error is not None:
+                continue
+            published = perf_counter()
+            source, outputs = outcome.job.source, self._cameras[outcome.job.source].outputs
+            for topic, message in outcome.messages.items():
+                outputs[topic][1].publish(message)
+            self._processor.give_back(outcome)
+            ended = perf_counter()
+            times = {'publish': ended - published, 'total': ended - started}
+            age = self._age(outcome.job.image)
+            self._statistics.record({**outcome.seconds, **times, 'age': age}, source)
+
+    def _job(self, source: str, image: Image | CompressedImage) -> Job:
+        """Join an image with its calibration and with the outputs that somebody listens to."""
+        camera = self._cameras[source]
+        heard = [
+            o for o, publisher in camera.outputs.values() if publisher.get_subscription_count()
+        ]
+        return Job(source, image, self._infos.get(source), camera.matrix, heard)
 
     def _tell(self, outcome: Outcome) -> None:
         """Count and log what is wrong with a frame."""
+        name = outcome.job.source and f'{outcome.job.source}: '
         if isinstance(outcome.error, ValueError):
-            self._lose('image', self._logger.warning, str(outcome.error))
+            self._lose('image', self._logger.warning, f'{name}{outcome.error}')
         elif outcome.error is not None:
             text = ''.join(traceback.format_exception(outcome.error))
-            self._lose('internal', self._logger.error, text)
+            self._lose('internal', self._logger.error, f'{name}{text}')
         if outcome.misfit is not None:
             self._statistics.fault('camera_info')
             self._logger.warning(
-                f'no points: {outcome.misfit}; depth and labels flow',
+                f'{name}no points: {outcome.misfit}; depth and labels flow',
                 throttle_duration_sec=THROTTLE,
             )
-        if outcome.hint and outcome.hint not in self._hinted:
-            self._hinted.add(outcome.hint)
-            self._logger.warning(f'{outcome.hint}: depth and labels flow, points wait for it')
+        hint = (outcome.job.source, outcome.hint)
+        if outcome.hint and hint not in self._hinted:
+            self._hinted.add(hint)
+            self._logger.warning(
+                f'{name}{outcome.hint}: depth and labels flow, points wait for it'
+            )
 
     def _lose(self, kind: str, log: Callable[..., Any], reason: str) -> None:
         """Count a frame that is lost and tell why, unless all is coming to its end."""

@@ -27,7 +27,8 @@ VALUES = dict(flatten(yaml.safe_load(TEXT)['/**']['ros__parameters']))
 
 
 def equal(one: object, other: object) -> bool:
-    """Compare type and value; NaN equals NaN."""
+    """Compare type and value; NaN equals NaN, and a list is a tuple."""
+    one, other = (tuple(x) if isinstance(x, list) else x for x in (one, other))
     if type(one) is not type(other):
         return False
     both_nan = isinstance(one, float) and math.isnan(one) and math.isnan(other)

@@ -39,8 +39,9 @@ def parameter_row(name: str) -> str:
     """Write the row of docs/parameters.md that a parameter ought to have."""
     field = FIELDS[name]
     facts = field.metadata
-    default = yaml.safe_dump(field.default).splitlines()[0]
-    kind = {bool: 'boolean', int: 'integer', float: 'number', str: 'text'}[type(field.default)]
+    default = yaml.safe_dump(field.default, default_flow_style=True).splitlines()[0]
+    kinds = {bool: 'boolean', int: 'integer', float: 'number', str: 'text', tuple: 'list of texts'}
+    kind = kinds[type(field.default)]
     values = kind
     if facts['choices']:
         values = ', '.join(f'`{choice}`' for choice in facts['choices'])

@@ -137,6 +137,8 @@ def test_a_live_parameter_out_of_range_is_refused(graph):
         ({'depth__max': 20}, 'depth.max must be a number with a point, got 20'),
         ({'output__decimation': 99}, 'output.decimation must be between 1 and 16, got 99'),
         ({'depth__encoding': 'mono8'}, 'depth.encoding must be one of 32FC1, 16UC1'),
+        ({'cameras': ['2nd']}, "cameras names '2nd', which no topic can begin with"),
+        ({'cameras': 'front'}, "cameras must be a list of texts, got 'front'"),
         ({'device': 'abacus'}, "device must be 'auto', 'cpu'"),
         ({'depth__model': '', 'segmentation__model': ''}, 'nothing to do'),
     ],

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.pipeline import Frame, PRODUCTS, Result
 from dpt_ros.ros.messages import decode_image
-from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Origin, Output, OUTPUTS
+from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Origin, Output, OUTPUTS, topic_of
 from dpt_ros.ros.parameters import Parameters
 from dpt_ros.zoo.labels import load_labels
 import numpy as np
@@ -201,3 +201,16 @@ def test_label_info_names_the_ids_of_the_mask(monkeypatch: pytest.MonkeyPatch):
     named = {one.class_id: one.class_name for one in message.class_map}
     assert named == dict(enumerate(labels.names))
     assert {named[0], named[2], named[3]} == {'wall', 'sky', 'floor'}  # ADE20K's own numbers
+
+
+@pytest.mark.parametrize(
+    ('camera', 'topic', 'wanted'),
+    [
+        ('', '~/depth/image', '~/depth/image'),
+        ('', 'image', 'image'),
+        ('front', '~/depth/image', '~/front/depth/image'),
+        ('front', 'image/compressed', 'front/image/compressed'),
+    ],
+)
+def test_the_name_of_a_camera_stands_before_its_topics(camera: str, topic: str, wanted: str):
+    assert topic_of(camera, topic) == wanted

@@ -147,6 +147,32 @@ def test_a_value_of_another_type_is_refused(name: str, value: object, complaint:
         check(name, value)
 
 
+@pytest.mark.parametrize('given', [None, [], ['']])  # None: what ROS makes of []
+def test_no_names_are_one_camera_without_a_prefix(given: list[str] | None):
+    assert read({'cameras': given}).cameras == ('',)
+
+
+def test_the_names_of_cameras_are_kept_in_their_order():
+    assert read({'cameras': ['rear', 'front_2']}).cameras == ('rear', 'front_2')
+
+
+@pytest.mark.parametrize(
+    ('given', 'complaint'),
+    [
+        ('front', r"cameras must be a list of texts, got 'front'; write \['a', 'b'\]"),
+        ([1, 2], r'cameras must be a list of texts, got \[1, 2\]'),
+        (['front', 'front'], "cameras names 'front' twice"),
+        (['front', ''], "cameras names '', which no topic can begin with"),
+        (['2nd'], "cameras names '2nd', which .* not a digit first"),
+        (['front left'], "cameras names 'front left', which"),
+        (['a/b'], "cameras names 'a/b', which"),
+    ],
+)
+def test_names_that_topics_cannot_begin_with_are_refused(given: object, complaint: str):
+    with pytest.raises(ValueError, match=f'^{complaint}'):
+        read({'cameras': given})
+
+
 @pytest.mark.parametrize('value', [math.nan, 0.0, -1.0, math.inf])
 def test_any_number_may_stand_for_invalid_depth(value: float):
     check('depth.invalid_value', value)

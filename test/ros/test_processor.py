@@ -148,5 +148,5 @@ def test_without_a_calibration_that_fits_depth_comes_and_says_so(processor, info
 def test_a_compressed_image_is_read_too(processor):
     png = cv2.imencode('.png', picture()[..., ::-1])[1]
     image = CompressedImage(format='png', data=png.tobytes())
-    (outcome,) = processor([Job('', image, None, 'K', DEPTH)], Parameters())
+    (outcome,) = processor([Job('', image, info_of(64, 48), 'K', DEPTH)], Parameters())
     np.testing.assert_array_equal(depth(outcome), depth(run(processor, job(''))['']))
