@@ -5,7 +5,9 @@ Rays live in the camera's optical frame (REP 103: x right, y down, z forward). P
 *center* of the top left pixel, as in ROS and OpenCV.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,14 +88,16 @@ class Camera:
         points, lens = rays.reshape(-1, 1, 2), np.array(self.coefficients)
         still, one = np.zeros(3), np.eye(3)
         if self.distortion == 'equidistant':
+            project: Callable[..., Any] = cv2.fisheye.projectPoints
             straight = cv2.fisheye.undistortPoints(points, one, lens)
-            ahead = cv2.convertPointsToHomogeneous(straight)
-            again, _ = cv2.fisheye.projectPoints(ahead, still, still, one, lens)
         else:
+            project = cv2.projectPoints
             until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-9)
             straight = cv2.undistortPointsIter(points, one, lens, one, one, until)
-            ahead = cv2.convertPointsToHomogeneous(straight)
-            again, _ = cv2.projectPoints(ahead, still, still, one, lens)
+        ahead = cv2.convertPointsToHomogeneous(straight)
+        # In parts: OpenCV fills derivatives too, hundreds of bytes a point, and memory is slow.
+        parts = np.array_split(ahead, 1 + len(ahead) // 65536)
+        again = np.concatenate([project(part, still, still, one, lens)[0] for part in parts])
         off = np.abs(again - points).max(axis=-1) * max(self.fx, self.fy)  # pixels
         straight[~(off < 0.05)] = np.nan  # the lens model explains no such pixel
         return straight.reshape(rays.shape)
