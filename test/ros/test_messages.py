@@ -183,6 +183,20 @@ def test_packed_pixels_are_read_as_they_look(encoding: str, padding: int):
     np.testing.assert_allclose(pixels.astype(int), wanted, atol=rounding)
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec('cv_bridge') is None, reason='comes with ROS, not as a wheel'
+)
+@pytest.mark.parametrize(
+    'encoding', ['rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'rgb16', 'bgr16', 'mono16']
+)
+def test_cv_bridge_sees_the_same_picture(encoding: str):
+    from cv_bridge import CvBridge
+
+    message = packed_image(encoding, padding=24)  # whole pixels, else cv_bridge misreads rows
+    seen = CvBridge().imgmsg_to_cv2(message, 'rgb8').astype(int)
+    np.testing.assert_allclose(decode_image(message), seen, atol=1)
+
+
 @pytest.mark.parametrize('padding', [0, 5])
 @pytest.mark.parametrize('encoding', [name for name in PACKED if '16' in name])
 def test_big_endian_pixels_are_read_as_they_look(encoding: str, padding: int):
