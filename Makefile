@@ -40,7 +40,7 @@ test: lint $(VENV)/.package ## lint, then every test; ARGS="..." is passed to th
 	@$(BIN)/pytest -q -m 'not graph' --numprocesses auto --dist loadfile $(ARGS)
 
 pins: $(VENV)/.uv ## solve requirements/*.in anew into requirements/*.txt
-	@cd requirements && for name in run test; do \
+	@cd requirements && for name in run cluster test; do \
 		../$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade \
 			--no-header --no-annotate --no-emit-index-url $$name.in -o $$name.txt || exit; \
 	done

@@ -17,8 +17,8 @@ MANIFEST = ElementTree.parse(ROOT / 'package.xml').getroot()
 # Else as the project is named.
 IMPORTED_AS = {'opencv_python_headless': 'cv2', 'pillow': 'PIL', 'pyyaml': 'yaml'}
 # For comparison in `dpt bench`, and for one form of NYU Depth v2 in `dpt evaluate`; whoever runs
-# that installs requirements/test.txt.
-OPTIONAL = {'transformers', 'h5py', 'scipy'}
+# that installs requirements/test.txt. Ray is for `dpt bag --ray`: requirements/cluster.txt.
+OPTIONAL = {'transformers', 'h5py', 'scipy', 'ray'}
 
 
 def setup_argument(name: str) -> str:
@@ -77,7 +77,8 @@ def test_every_import_is_a_declared_dependency():
 
 
 def test_optional_imports_are_tested():
-    assert requirements('test.in') >= OPTIONAL
+    assert '-r cluster.in' in (ROOT / 'requirements/test.in').read_text()
+    assert requirements('test.in') | requirements('cluster.in') >= OPTIONAL
 
 
 def test_what_is_required_is_pinned():

@@ -13,17 +13,16 @@ from time import perf_counter
 import traceback
 from typing import Any
 
-import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from dpt_ros.perception.pipeline import Perception
-from dpt_ros.perception.runtime import choose_device, choose_precision, memory_in_use
+from dpt_ros.perception.runtime import memory_in_use
 from dpt_ros.ros import parameters
 from dpt_ros.ros.diagnostics import encode_diagnostics, Statistics
 from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Output, OUTPUTS, topic_of
 from dpt_ros.ros.parameters import Parameters
+from dpt_ros.ros.processor import choose_matrix, open_perception
 from dpt_ros.ros.worker import Camera, Worker
 from dpt_ros.zoo.labels import Labels
-from dpt_ros.zoo.store import load
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -130,7 +129,9 @@ class DptNode(LifecycleNode):
         self._heard = {
             name: self.resolve_topic_name(topic_of(name, topic)) for name in chosen.cameras
         }
-        matrices = {name: _matrix(heard, chosen.camera_use) for name, heard in self._heard.items()}
+        matrices = {
+            name: choose_matrix(heard, chosen.camera_use) for name, heard in self._heard.items()
+        }
         self._came, self._silence = {}, {}
         self._worker = Worker(
             self._perception,
@@ -237,20 +238,9 @@ class DptNode(LifecycleNode):
 
     def _load(self, chosen: Parameters) -> Perception:
         """Build the perception that the parameters describe, and run it once."""
-        torch.set_num_threads(chosen.cpu_threads)
-        cv2.setNumThreads(chosen.cpu_threads)
-        device = choose_device(chosen.device)
         names = sorted({chosen.depth_model, chosen.segmentation_model} - {''})
         self.get_logger().info(f'loading {" and ".join(names)}')
-        trained = {name: load(name, chosen.weights_dir) for name in names}
-        perception = Perception(
-            trained.get(chosen.depth_model),
-            trained.get(chosen.segmentation_model),
-            device=device,
-            dtype=choose_precision(chosen.precision, device),
-            scale_mode=chosen.scale_mode,
-            network_side=chosen.network_side,
-        )
+        perception = open_perception(chosen)
         perception.check(parameters.options(chosen))
         perception.warm_up(640, 480, parameters.options(chosen))
         return perception
@@ -390,13 +380,6 @@ class DptNode(LifecycleNode):
 def output_qos(chosen: Parameters) -> QoSProfile:
     """Return the QoS of the outputs of an image."""
     return QoSProfile(depth=2, reliability=RELIABILITIES[chosen.qos_output])
-
-
-def _matrix(image_topic: str, use: str) -> str:
-    """Choose K or P of camera_info: 'auto' takes P for a topic that is called rectified."""
-    if use != 'auto':
-        return use
-    return 'P' if 'rect' in image_topic.removesuffix('/compressed').split('/')[-1] else 'K'
 
 
 def _undo(steps: list[Callable[[], Any]]) -> None:

@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+import cv2
 from dpt_ros.perception.pipeline import Frame, Perception, Result
+from dpt_ros.perception.runtime import choose_device, choose_precision
 from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image, rectified
 from dpt_ros.ros.outputs import Origin, Output
 from dpt_ros.ros.parameters import options, Parameters
+from dpt_ros.zoo.store import load
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+import torch
 
 
 @dataclass(frozen=True)
@@ -137,3 +141,32 @@ def _decode(outcome: Outcome, max_pixels: int) -> Frame:
                 outcome.hint = f'the camera is not calibrated ({job.matrix}[0] = 0 in camera_info)'
     outcome.seconds['decode'] = perf_counter() - started
     return Frame(job.source, Origin(job.image.header, info), pixels, camera)
+
+
+def open_perception(chosen: Parameters) -> Perception:
+    """
+    Load the networks that the parameters name.
+
+    :raises ValueError: for what cannot be, alone or together.
+    :raises OSError: for weights that are missing or cannot be read.
+    """
+    torch.set_num_threads(chosen.cpu_threads)
+    cv2.setNumThreads(chosen.cpu_threads)
+    device = choose_device(chosen.device)
+    names = sorted({chosen.depth_model, chosen.segmentation_model} - {''})
+    trained = {name: load(name, chosen.weights_dir) for name in names}
+    return Perception(
+        trained.get(chosen.depth_model),
+        trained.get(chosen.segmentation_model),
+        device=device,
+        dtype=choose_precision(chosen.precision, device),
+        scale_mode=chosen.scale_mode,
+        network_side=chosen.network_side,
+    )
+
+
+def choose_matrix(image_topic: str, use: str) -> str:
+    """Choose K or P of camera_info: 'auto' takes P for a topic that is called rectified."""
+    if use != 'auto':
+        return use
+    return 'P' if 'rect' in image_topic.removesuffix('/compressed').split('/')[-1] else 'K'

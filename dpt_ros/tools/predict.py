@@ -32,16 +32,15 @@ class Written:
     files: dict[str, str]  # by what they hold: depth, depth_png, inverse_depth, labels, ...
 
 
-def open_perception(
-    model: str, segmentation_model: str = '', weights: str = '', device: str = 'auto'
-) -> Perception:
+def choose_networks(
+    model: str, segmentation_model: str = '', weights: str = ''
+) -> tuple[str, str]:
     """
-    Load the networks.
+    Say which network gives depth and which labels; empty for none.
 
     :param model: for depth, and for labels if it has them and no `segmentation_model` is named.
     :param weights: folder, or file of `model`.
-    :raises ValueError: for names, weights or a device that will not do.
-    :raises OSError: for weights that are missing or cannot be read.
+    :raises ValueError: for names and weights that will not do.
     """
     tasks = checkpoint(model).tasks
     if segmentation_model not in ('', model):
@@ -58,14 +57,26 @@ def open_perception(
             )
     if weights and not Path(weights).expanduser().exists():
         raise ValueError(f'there are no weights at {weights}: give a file or a folder')
+    own = model if 'segmentation' in tasks else ''
+    return model if 'depth' in tasks else '', segmentation_model or own
+
+
+def open_perception(
+    model: str, segmentation_model: str = '', weights: str = '', device: str = 'auto'
+) -> Perception:
+    """
+    Load the networks of `choose_networks`.
+
+    :raises ValueError: for names, weights or a device that will not do.
+    :raises OSError: for weights that are missing or cannot be read.
+    """
+    names = choose_networks(model, segmentation_model, weights)
     where = choose_device(device)
-    trained = load(model, weights)
-    segmentation = trained if 'segmentation' in tasks else None
-    if segmentation_model not in ('', model):
-        segmentation = load(segmentation_model, weights)
-    relative = 'depth' in tasks and not trained.checkpoint.is_metric
+    trained = {name: load(name, weights) for name in sorted({*names} - {''})}
+    depth, segmentation = (trained.get(name) for name in names)
+    relative = depth is not None and not depth.checkpoint.is_metric
     return Perception(
-        trained if 'depth' in tasks else None,
+        depth,
         segmentation,
         device=where,
         dtype=choose_precision('auto', where),

@@ -33,8 +33,6 @@ def unpack(
     """
     if folder.is_dir():
         return
-    if not bag.exists():
-        raise ValueError(f'there is no bag {bag}')
     partial = folder.with_name(folder.name + '.partial')
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -55,35 +53,31 @@ def unpack(
 
 def _pairs(bag: Path, image: str, depth: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield color (H, W, 3) uint8 and depth (H, W) float32 metres that belong together."""
-    from rosbags.highlevel import AnyReader, AnyReaderError
-    from rosbags.typesys import get_typestore, Stores
+    from dpt_ros.tools.bags import open_bag, read_messages
 
     waiting: dict[str, deque[tuple[int, Any]]] = {
         image: deque(maxlen=WAITING),
         depth: deque(maxlen=WAITING),
     }
     other = {image: depth, depth: image}
-    try:
-        with AnyReader([bag], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
-            kinds = {c.topic: c.msgtype for c in reader.connections}
-            if missing := sorted(waiting.keys() - kinds.keys()):
-                raise ValueError(
-                    f'{bag} has no {" and no ".join(missing)}; it has {", ".join(sorted(kinds))}'
-                )
-            compressed = kinds[image] == 'sensor_msgs/msg/CompressedImage'
-            read = decode_compressed if compressed else decode_image
-            chosen = [c for c in reader.connections if c.topic in waiting]
-            for connection, _, data in reader.messages(connections=chosen):
-                topic = connection.topic
-                message: Any = reader.deserialize(data, connection.msgtype)
-                time = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-                near = [m for t, m in waiting[other[topic]] if abs(t - time) <= APART]
-                if not near:
-                    waiting[topic].append((time, message))
-                    continue
-                found = {topic: message, other[topic]: near[-1]}
-                for queue in waiting.values():  # each is used once
-                    queue.clear()
-                yield read(found[image]), decode_depth(found[depth])
-    except AnyReaderError as error:
-        raise ValueError(f'{bag} is not a bag that can be read: {error}') from None
+    with open_bag(bag) as reader:
+        kinds = {c.topic: c.msgtype for c in reader.connections}
+        if missing := sorted(waiting.keys() - kinds.keys()):
+            raise ValueError(
+                f'{bag} has no {" and no ".join(missing)}; it has {", ".join(sorted(kinds))}'
+            )
+        compressed = kinds[image] == 'sensor_msgs/msg/CompressedImage'
+        read = decode_compressed if compressed else decode_image
+        chosen = [c for c in reader.connections if c.topic in waiting]
+        for connection, _, data in read_messages(reader, chosen):
+            topic = connection.topic
+            message: Any = reader.deserialize(data, connection.msgtype)
+            time = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+            near = [m for t, m in waiting[other[topic]] if abs(t - time) <= APART]
+            if not near:
+                waiting[topic].append((time, message))
+                continue
+            found = {topic: message, other[topic]: near[-1]}
+            for queue in waiting.values():  # each is used once
+                queue.clear()
+            yield read(found[image]), decode_depth(found[depth])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 from dpt_ros.perception.camera import Camera
@@ -110,7 +111,7 @@ def _shots(source: str) -> Iterator[Shot]:
     if path.is_dir() and not (path / 'metadata.yaml').exists():
         return _folder(path)
     if path.is_dir() or path.suffix in {'.mcap', '.db3'}:
-        return _readable_bag(path)
+        return _bag(path)
     if path.is_file():
         return _video(source, live=False)
     raise ValueError(
@@ -166,26 +167,15 @@ def _video(source: str, live: bool) -> Iterator[Shot]:
             capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
 
 
-def _readable_bag(path: Path) -> Iterator[Shot]:
-    from rosbags.highlevel import AnyReaderError
-
-    try:
-        yield from _bag(path)
-    except AnyReaderError as error:
-        raise ValueError(f'{path} is not a bag that can be read: {error}') from None
-
-
 def _bag(path: Path) -> Iterator[Shot]:
     """Read the first image topic of a bag, with the camera_info that came before each image."""
-    from rosbags.highlevel import AnyReader
-    from rosbags.typesys import get_typestore, Stores
+    from dpt_ros.tools.bags import open_bag, read_messages
 
     decoders = {
         'sensor_msgs/msg/Image': decode_image,
         'sensor_msgs/msg/CompressedImage': decode_compressed,
     }
-    store = get_typestore(Stores.ROS2_HUMBLE)
-    with AnyReader([path], default_typestore=store) as reader:
+    with open_bag(path) as reader:
         images = [c for c in reader.connections if c.msgtype in decoders]
         if not images:
             raise ValueError(f'there are no images in {path}')
@@ -196,8 +186,8 @@ def _bag(path: Path) -> Iterator[Shot]:
             raise ValueError(f'there are no images in {path}')
         while True:
             info = None
-            for connection, _, data in reader.messages(connections=chosen + infos):
-                message = reader.deserialize(data, connection.msgtype)
+            for connection, _, data in read_messages(reader, chosen + infos):
+                message: Any = reader.deserialize(data, connection.msgtype)
                 if connection in infos:
                     info = message
                     continue

@@ -2,43 +2,14 @@
 
 from pathlib import Path
 
-import cv2
 from dpt_ros.tools.recording import unpack
 from dpt_ros.training.data import find_pairs, read_pair
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import get_typestore, Stores
+from recordings import image, MS, write_bag
 
-STORE = get_typestore(Stores.ROS2_HUMBLE)
-TYPES = STORE.types
 RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 DEPTH = np.array([[1000, 0, 65535, 2500, 1, 3]] * 4, np.uint16)
-MS = 1_000_000
-
-
-def image(pixels: np.ndarray, encoding: str, stamp: int):
-    header = TYPES['std_msgs/msg/Header'](
-        TYPES['builtin_interfaces/msg/Time'](stamp // 10**9, stamp % 10**9), 'camera'
-    )
-    if encoding == 'png':
-        data = cv2.imencode('.png', pixels[..., ::-1])[1].ravel()
-        return TYPES['sensor_msgs/msg/CompressedImage'](header, 'rgb8; png compressed', data)
-    data = np.frombuffer(pixels.tobytes(), np.uint8)
-    rows, columns = pixels.shape[:2]
-    step = pixels.strides[0]
-    return TYPES['sensor_msgs/msg/Image'](header, rows, columns, encoding, 0, step, data)
-
-
-def write(bag: Path, *messages: tuple[str, int, object]) -> Path:
-    with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        topics: dict = {}
-        for topic, time, message in messages:
-            kind = message.__msgtype__
-            if topic not in topics:
-                topics[topic] = writer.add_connection(topic, kind, typestore=STORE)
-            writer.write(topics[topic], time, STORE.serialize_cdr(message, kind))
-    return bag
 
 
 def turn(number: int) -> np.ndarray:
@@ -55,7 +26,7 @@ def test_images_and_depth_of_one_time_are_paired(tmp_path: Path, encoding: str, 
     late = [s + 5 * MS for s in (stamps[0], stamps[2])]
     messages += [('/depth', s + 9 * MS, image(stored, kind, s)) for s in late]
     messages += [('/other', 0, image(RGB, 'rgb8', 0))]
-    bag = write(tmp_path / 'bag', *sorted(messages, key=lambda m: m[1]))
+    bag = write_bag(tmp_path / 'bag', *sorted(messages, key=lambda m: m[1]))
     count = []
     unpack(bag, '/color', '/depth', tmp_path / 'out', count.append)
     pairs = find_pairs(tmp_path / 'out')
@@ -75,7 +46,7 @@ def test_what_was_unpacked_is_left_as_it_is(tmp_path: Path):
 
 def test_a_bag_that_was_half_unpacked_begins_anew(tmp_path: Path):
     messages = [('/color', 0, image(RGB, 'rgb8', 0)), ('/depth', 0, image(DEPTH, '16UC1', 0))]
-    bag = write(tmp_path / 'bag', *messages)
+    bag = write_bag(tmp_path / 'bag', *messages)
     (tmp_path / 'out.partial').mkdir()
     (tmp_path / 'out.partial' / 'frame-000009.color.png').write_bytes(b'')
     unpack(bag, '/color', '/depth', tmp_path / 'out')
@@ -94,7 +65,7 @@ def test_a_bag_that_was_half_unpacked_begins_anew(tmp_path: Path):
 )
 def test_a_bag_without_pairs_is_refused(tmp_path: Path, topic: str, stamp: int, told: str):
     messages = [('/color', 0, image(RGB, 'rgb8', 0)), (topic, 1, image(DEPTH, '16UC1', stamp))]
-    bag = write(tmp_path / 'bag', *messages)
+    bag = write_bag(tmp_path / 'bag', *messages)
     with pytest.raises(ValueError, match=told):
         unpack(bag, '/color', '/depth', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
@@ -110,6 +81,6 @@ def test_what_is_no_bag_is_refused(tmp_path: Path):
 
 def test_depth_of_another_encoding_is_refused(tmp_path: Path):
     messages = [('/color', 0, image(RGB, 'rgb8', 0)), ('/depth', 0, image(RGB, 'rgb8', 0))]
-    bag = write(tmp_path / 'bag', *messages)
+    bag = write_bag(tmp_path / 'bag', *messages)
     with pytest.raises(ValueError, match="cannot read depth of encoding 'rgb8'"):
         unpack(bag, '/color', '/depth', tmp_path / 'out')
