@@ -85,6 +85,8 @@ class Baseline:
             _image(header, confidence, 'mono8'),
             _image(header, overlay, 'rgb8'),
             _cloud(header, depth, rgb, labels, best, info),
+            _image(header, rgb, 'rgb8'),
+            info,
             info,
             info,
         ]

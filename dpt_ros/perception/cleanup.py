@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _STRAIGHT = 0.04  # how far off its neighbors' line a pixel still is on it, of its inverse depth
+STRIP = 96  # rows looked at together on a CPU: what lies between stays in its cache
 
 
 def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
@@ -44,22 +45,31 @@ def flying(depth: Tensor, rays: Tensor, degrees: float, reach: int) -> Tensor:
     :param reach: distance to the neighbors that make the line, pixels: half the width of a ramp.
     :return: (H, W) bool.
     """
+    found = torch.empty(depth.shape, dtype=torch.bool, device=depth.device)
+    tangent, height, margin = math.tan(math.radians(degrees)), len(depth), max(1, 4 * reach)
+    strip = STRIP if depth.device.type == 'cpu' else height
+    for first in range(0, height, strip):
+        here = slice(max(first - margin, 0), first + strip + margin)
+        seen = _flying(depth[here], rays[:, here], tangent, reach)
+        skipped = first - here.start
+        found[first:][:strip] = seen[skipped:][:strip]
+    return found
+
+
+def _flying(depth: Tensor, rays: Tensor, tangent: float, reach: int) -> Tensor:
     found = torch.zeros(depth.shape, dtype=torch.bool, device=depth.device)
-    inverse, tangent = 1 / depth, math.tan(math.radians(degrees))
+    inverse = 1 / depth
     for axis in (0, 1):
-        size = depth.shape[axis]
-        if size < 3:
+        pairs = depth.shape[axis] - 1
+        if pairs < 2:
             continue
-        rise = depth.diff(dim=axis) * tangent
-        step = rays[1 - axis].diff(dim=axis).abs()  # the first of the rays runs along columns
-        step = step * torch.minimum(
-            depth.narrow(axis, 0, size - 1), depth.narrow(axis, 1, size - 1)
-        )
-        up, down = rise > step, rise < -step
+        one, other = depth.narrow(axis, 0, pairs), depth.narrow(axis, 1, pairs)
+        step = rays[1 - axis].diff(dim=axis).abs_()  # the first of the rays runs along columns
+        slope = (other - one).div_(torch.minimum(one, other).mul_(step)).mul_(tangent)
+        before, after = slope.narrow(axis, 0, pairs - 1), slope.narrow(axis, 1, pairs - 1)
+        climbs, falls = torch.minimum(before, after), torch.maximum(before, after).neg_()
         ramp = torch.zeros_like(found)
-        inner = ramp.narrow(axis, 1, size - 2)
-        for steep in (up, down):
-            inner |= steep.narrow(axis, 0, size - 2) & steep.narrow(axis, 1, size - 2)
+        torch.gt(torch.maximum(climbs, falls), 1, out=ramp.narrow(axis, 1, pairs - 1))
         straight = _in_line(inverse, axis, reach)
         straight &= _in_line(inverse, axis, 2 * reach)
         found |= ramp & ~straight

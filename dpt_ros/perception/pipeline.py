@@ -17,6 +17,7 @@ from dpt_ros.model.dpt import DPT, join
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.classify import classify
 from dpt_ros.perception.cleanup import clean, flying
+from dpt_ros.perception.paint import blend, look_up, only
 from dpt_ros.perception.points import pack_points
 from dpt_ros.perception.preprocess import feed
 from dpt_ros.perception.runtime import Runtime
@@ -141,8 +142,8 @@ class Perception:
             self._colors = _table(self.labels.colors, device)
             self._restore_scores = segmentation.checkpoint.restore
         turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)
-        black_then_red_to_blue = np.concatenate((turbo[:1, 0] * 0, turbo[::-1, 0, ::-1]))
-        self._turbo = torch.from_numpy(black_then_red_to_blue).to(device)  # near is red
+        red_to_blue = np.ascontiguousarray(turbo[::-1, 0, ::-1])
+        self._turbo = torch.from_numpy(red_to_blue).to(device)  # near is red
         self._rays = lru_cache(maxsize=8)(
             lambda camera: torch.from_numpy(camera.rays()).permute(2, 0, 1).contiguous().to(device)
         )
@@ -314,7 +315,7 @@ class Perception:
                     nothing = depth == torch.inf
                     solid = depth.masked_fill(nothing, options.points_clearing_distance)
                 if labels is not None and (chosen := self._classes_of_points(options)) is not None:
-                    solid = solid.masked_fill(~_look_up(chosen, labels), torch.nan)
+                    solid = solid.masked_fill(~look_up(chosen, labels), torch.nan)
                 points = pack_points(solid, self._rays(camera), colors, *extra)
                 if not options.points_organized:
                     points = points[points[..., 2].isfinite()]
@@ -349,18 +350,17 @@ class Perception:
 
     def _overlay(self, colors: Tensor, labels: Tensor, options: Options) -> Tensor:
         """Tint the image by class; unlabelled pixels stay as they are."""
-        tint = _look_up(self._colors, labels)
-        weight = round(options.segmentation_overlay_opacity * 128)  # whole numbers are faster
-        blend = colors.short() * (128 - weight) + tint.short() * weight
-        blend = ((blend + 64) >> 7).to(torch.uint8)
+        tint = look_up(self._colors, labels)
+        tinted = blend(colors, tint, options.segmentation_overlay_opacity)
         if options.segmentation_min_confidence == 0:
-            return blend
-        return torch.where((labels == self._unlabelled)[..., None], colors, blend)
+            return tinted
+        return torch.where((labels == self._unlabelled)[..., None], colors, tinted)
 
     def _color(self, depth: Tensor, farthest: float) -> Tensor:
         """Color depth over the fixed range 0 to `farthest` metres; unknown and sky are black."""
-        steps = depth.nan_to_num(-farthest, -farthest) * (255 / farthest)
-        return _look_up(self._turbo, steps.clamp_(-1, 255).int() + 1)
+        steps = (depth * (255 / farthest)).nan_to_num_(0, 0).clamp_(0, 255)
+        painted = look_up(self._turbo, steps.to(torch.uint8))
+        return only(painted, depth.isfinite())
 
 
 def _networks(
@@ -428,12 +428,6 @@ def _class_table(labels: Labels, excluded: str, only: str, device: torch.device)
             )
         table[list(labels.find(*names))] = stays
     return table.to(device)
-
-
-def _look_up(table: Tensor, indices: Tensor) -> Tensor:
-    """Return the rows of a table, (N, ...), for indices (H, W): (H, W, ...)."""
-    found = table.index_select(0, indices.flatten().int())
-    return found.view(*indices.shape, *table.shape[1:])
 
 
 def _shrink(pixels: Tensor, height: int, width: int) -> Tensor:

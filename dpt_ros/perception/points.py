@@ -2,6 +2,8 @@
 
 import sys
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,7 +11,6 @@ from torch import Tensor
 FIELDS = {'x': (0, 'f4'), 'y': (4, 'f4'), 'z': (8, 'f4'), 'rgb': (16, 'f4')}
 LABEL_FIELDS = {'label': (20, 'u4'), 'confidence': (24, 'f4')}
 POINT_STEP = 32
-_RGB = (18, 17, 16) if sys.byteorder == 'little' else (17, 18, 19)  # of 0x00RRGGBB
 
 
 def pack_points(
@@ -29,15 +30,22 @@ def pack_points(
     :return: (H, W, 8) float32: x, y, z, 0, rgb, label, confidence, 0, where rgb and label are bit
         patterns of integers; x, y and z are NaN where depth is not finite.
     """
-    points = torch.zeros((*depth.shape, POINT_STEP // 4), device=depth.device)
     z = depth + 0 * (depth + rays[0])  # NaN where depth or the ray is not finite
-    torch.mul(rays[0], z, out=points[..., 0])
-    torch.mul(rays[1], z, out=points[..., 1])
-    points[..., 2] = z
-    octets = points.view(torch.uint8)
-    for channel, octet in enumerate(_RGB):
-        octets[..., octet] = colors[..., channel]
+    zeros = torch.zeros_like(z)
+    planes = [rays[0] * z, rays[1] * z, z, zeros, _rgb(colors), zeros, zeros, zeros]
     if labels is not None and confidence is not None:
-        points.view(torch.int32)[..., 5] = labels
-        points[..., 6] = confidence
-    return points
+        planes[5:7] = labels.int().view(torch.float32), confidence
+    if depth.device.type != 'cpu':
+        return torch.stack(planes, dim=-1)
+    whole = [plane.contiguous().numpy() for plane in planes]
+    return torch.from_numpy(cv2.merge(whole))  # which weaves in a quarter of the time
+
+
+def _rgb(colors: Tensor) -> Tensor:
+    """Pack colors (H, W, 3) into the integers 0x00RRGGBB, whose bits are given as floats."""
+    if colors.device.type == 'cpu' and sys.byteorder == 'little':
+        octets = cv2.cvtColor(colors.contiguous().numpy(), cv2.COLOR_RGB2BGRA)
+        whole = octets.view(np.int32)[..., 0]
+        return torch.from_numpy(np.bitwise_and(whole, 0x00FFFFFF, out=whole).view(np.float32))
+    red, green, blue = colors.int().unbind(dim=-1)
+    return (red << 16 | green << 8 | blue).view(torch.float32)

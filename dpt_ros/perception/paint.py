@@ -1,0 +1,43 @@
+"""
+Colors of classes and of depth: tables looked up, images blended.
+
+PyTorch does it on any device. On a CPU OpenCV, which works on bytes as they are, takes a quarter
+of the time.
+"""
+
+import cv2
+import torch
+from torch import Tensor
+
+
+def look_up(table: Tensor, indices: Tensor) -> Tensor:
+    """Return the rows of a table, (N, ...), for indices (H, W): (H, W, ...)."""
+    small = table.dtype == torch.uint8 == indices.dtype and table.shape == (256, 3)
+    if small and indices.device.type == 'cpu':
+        found = cv2.applyColorMap(indices.contiguous().numpy(), table[:, None].numpy())
+        return torch.from_numpy(found)
+    chosen = table.index_select(0, indices.flatten().int())
+    return chosen.view(*indices.shape, *table.shape[1:])
+
+
+def blend(image: Tensor, tint: Tensor, opacity: float) -> Tensor:
+    """
+    Mix two images.
+
+    :param image: (H, W, 3) uint8; `tint` likewise.
+    :param opacity: of the tint, from 0 to 1.
+    :return: (H, W, 3) uint8, within 1 of the exact mixture.
+    """
+    if image.device.type == 'cpu':
+        below, above = image.contiguous().numpy(), tint.contiguous().numpy()
+        return torch.from_numpy(cv2.addWeighted(below, 1 - opacity, above, opacity, 0))
+    return torch.lerp(image.float(), tint.float(), opacity).round_().to(torch.uint8)
+
+
+def only(image: Tensor, where: Tensor) -> Tensor:
+    """Return an image (H, W, 3) uint8 with black wherever `where`, (H, W) bool, is false."""
+    if image.device.type == 'cpu':
+        whole = image.contiguous().numpy()
+        kept = cv2.bitwise_and(whole, whole, mask=where.contiguous().view(torch.uint8).numpy())
+        return torch.from_numpy(kept)
+    return image * where[..., None]

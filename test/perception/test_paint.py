@@ -1,0 +1,41 @@
+"""Painting by hand and by OpenCV: what a CPU does and what any other device does are one."""
+
+from dpt_ros.perception.paint import blend, look_up, only
+import pytest
+import torch
+
+HEIGHT, WIDTH = 9, 14
+RANDOM = torch.Generator().manual_seed(0)
+IMAGE, TINT = torch.randint(0, 256, (2, HEIGHT, WIDTH, 3), generator=RANDOM, dtype=torch.uint8)
+LABELS = torch.randint(0, 256, (HEIGHT, WIDTH), generator=RANDOM, dtype=torch.uint8)
+PALETTE = torch.randint(0, 256, (256, 3), generator=RANDOM, dtype=torch.uint8)
+
+
+def test_a_label_has_the_color_of_its_row():
+    painted = look_up(PALETTE, LABELS)
+    for v, u in ((0, 0), (4, 7), (8, 13)):
+        assert painted[v, u].tolist() == PALETTE[LABELS[v, u].item()].tolist()
+
+
+def test_large_tables_and_wide_labels_are_looked_up_alike():
+    wide = look_up(torch.cat((PALETTE, PALETTE)), LABELS.int())
+    assert torch.equal(wide, look_up(PALETTE, LABELS))
+    assert torch.equal(look_up(PALETTE.bool()[:, 0], LABELS), wide[..., 0].bool())
+
+
+@pytest.mark.parametrize('opacity', [0.0, 0.3, 0.5, 1.0])
+def test_a_blend_is_the_weighted_mean(opacity: float):
+    exact = (1 - opacity) * IMAGE.double() + opacity * TINT.double()
+    assert (blend(IMAGE, TINT, opacity).double() - exact).abs().max() <= 0.5 + 1e-6
+
+
+def test_an_image_that_is_a_view_of_a_larger_one_is_painted_too():
+    assert torch.equal(blend(IMAGE[:, ::2], TINT[:, ::2], 0.5), blend(IMAGE, TINT, 0.5)[:, ::2])
+    assert torch.equal(look_up(PALETTE, LABELS.T), look_up(PALETTE, LABELS).transpose(0, 1))
+
+
+def test_what_is_left_out_is_black():
+    where = LABELS > 99
+    kept = only(IMAGE, where)
+    assert torch.equal(kept[where], IMAGE[where])
+    assert not kept[~where].any() and where.any() and not where.all()
