@@ -1,7 +1,7 @@
 """The node on a real graph: how old is what it publishes, and how much of what came is lost."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 import os
@@ -24,6 +24,7 @@ from std_msgs.msg import Header
 
 STARTS_WITHIN = 60.0  # seconds until the first answer
 GIVES_UP = 1.0  # seconds after which an answer is not waited for
+GRAPHS = ((1, 1), (2, 1), (2, 2), (4, 1), (4, 4))  # cameras, and nodes for them
 SETTLES = 0.5  # seconds at the beginning of each run that do not count
 _STAMP = struct.Struct('<iI')  # seconds and nanoseconds, after the 4 bytes that begin a message
 
@@ -33,8 +34,10 @@ class Latency:
     """One run: images of one size at one rate, some outputs subscribed."""
 
     size: str
-    rate: float  # images a second; 0: the next one as soon as an answer came
+    rate: float  # images a second of each camera; 0: the next one as soon as an answer came
     outputs: str  # one topic, or 'all'
+    cameras: int
+    nodes: int  # 1: all cameras through one; else a node for each
     sent: int
     answered: int
     per_second: float  # answers
@@ -42,30 +45,47 @@ class Latency:
     p95_ms: float
     p99_ms: float
 
+    @property
+    def name(self) -> str:
+        """What is run, in a few words."""
+        many = f', {self.cameras} cameras, nodes: {self.nodes}' if self.cameras > 1 else ''
+        return f'{self.size} {self.outputs}{many}'
 
-class Probe(Node):
+
+class Probe:
     """A camera and a listener in one, so that one clock stamps both."""
 
-    def __init__(self) -> None:
-        """Open the camera."""
-        super().__init__('bench')
-        self._image = self.create_publisher(Image, 'image', QoSProfile(depth=1))
-        self._info = self.create_publisher(CameraInfo, 'camera_info', QoSProfile(depth=1))
+    def __init__(self, node: Node, camera: str, outputs: str):
+        """
+        Open the camera.
+
+        :param camera: what its topics begin with, such as 'front/'; `outputs`: those of its
+            outputs, such as 'dpt/front/'.
+        """
+        self._node, self._outputs = node, outputs
+        self._image = node.create_publisher(Image, f'{camera}image', QoSProfile(depth=1))
+        self._info = node.create_publisher(CameraInfo, f'{camera}camera_info', QoSProfile(depth=1))
         self._pending: dict[int, set[str]] = {}
-        self._subscriptions_of_run: list = []
+        self._subscriptions: list = []
         self._topics: set[str] = set()
+        self._due = 0.0  # when the next image goes out, as `monotonic` has it
+        self._answers = -1  # when the last one went out
         self.sent = 0
         self.ages: list[float] = []  # seconds, of each frame whose outputs all came
 
     def listen(self, topics: Sequence[str]) -> None:
         """Subscribe to these of the node's topics and to no others."""
-        for subscription in self._subscriptions_of_run:
-            self.destroy_subscription(subscription)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
         kinds = {output.topic: output.message for output in OUTPUTS}
         self._topics = set(topics)
-        self._subscriptions_of_run = [
-            self.create_subscription(
-                kinds[topic], topic.replace('~', 'dpt'), partial(self._hear, topic), 5, raw=True
+        self._subscriptions = [
+            self._node.create_subscription(
+                kinds[topic],
+                topic.replace('~/', self._outputs),
+                partial(self._hear, topic),
+                5,
+                raw=True,
             )
             for topic in topics
         ]
@@ -75,24 +95,34 @@ class Probe(Node):
         self._message = encode_image(Header(frame_id='camera'), picture(width, height), 'rgb8')
         self._calibration = camera_info(width, height)
 
-    def send(self) -> None:
-        """Send an image, stamped now."""
-        now = self.get_clock().now()
-        self._message.header.stamp = self._calibration.header.stamp = now.to_msg()
-        self._pending[now.nanoseconds] = set()
-        self._info.publish(self._calibration)
-        self._image.publish(self._message)
-        self.sent += 1
-
-    def begin(self) -> None:
-        """Count from here on."""
+    def begin(self, due: float) -> None:
+        """Count from here on, and send the first image at `due`."""
         self.sent, self.ages = 0, []
+        self._due, self._answers = due, -1
         self._pending.clear()
+
+    def drive(self, rate: float) -> float:
+        """Send an image if its time has come; return when the next one is due."""
+        now = monotonic()
+        if now >= self._due or (not rate and len(self.ages) != self._answers):
+            self._answers = len(self.ages)
+            self._due = max(self._due + 1 / rate, now) if rate else now + GIVES_UP
+            self._send()
+        return self._due
 
     @property
     def pending(self) -> int:
         """How many of the images sent have no whole answer yet."""
         return len(self._pending)
+
+    def _send(self) -> None:
+        """Send an image, stamped now."""
+        now = self._node.get_clock().now()
+        self._message.header.stamp = self._calibration.header.stamp = now.to_msg()
+        self._pending[now.nanoseconds] = set()
+        self._info.publish(self._calibration)
+        self._image.publish(self._message)
+        self.sent += 1
 
     def _hear(self, topic: str, data: bytes) -> None:
         seconds, nanoseconds = _STAMP.unpack_from(data, 4)
@@ -102,7 +132,7 @@ class Probe(Node):
             return
         heard.add(topic)
         if heard == self._topics:
-            self.ages.append((self.get_clock().now().nanoseconds - stamp) * 1e-9)
+            self.ages.append((self._node.get_clock().now().nanoseconds - stamp) * 1e-9)
             for old in [s for s in self._pending if s <= stamp]:
                 del self._pending[old]
 
@@ -112,6 +142,7 @@ def bench_node(
     rates: Sequence[float],
     seconds: float,
     show: Callable[[], object],
+    graphs: Sequence[tuple[int, int]] = GRAPHS,
 ) -> list[Latency]:
     """
     Run the node with its defaults in a process of its own, and measure.
@@ -120,81 +151,110 @@ def bench_node(
         size and rate.
     :param rates: images a second; 0: the next as soon as an answer came.
     :param seconds: of each run.
+    :param graphs: cameras, and nodes for them; with several cameras all outputs at the first size
+        and at the first and last rate.
     """
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     every = [o.topic for o in OUTPUTS if 'inverse' not in o.topic]
-    runs = [(size, rate, every) for size in sizes for rate in rates]
-    runs += [(sizes[0], rates[0], [topic]) for topic in every if not topic.endswith('info')]
-    rclpy.init()
-    try:
-        with _node():
-            probe = Probe()
-            executor = SingleThreadedExecutor()
-            executor.add_node(probe)
-            found = []
+    alone = [(sizes[0], rates[0], [topic]) for topic in every if not topic.endswith('info')]
+    found = []
+    for cameras, nodes in graphs:
+        runs = [(sizes[0], rate, every) for rate in dict.fromkeys((rates[0], rates[-1]))]
+        if cameras == 1:
+            runs = [(size, rate, every) for size in sizes for rate in rates] + alone
+        with _graph(cameras, nodes) as (executor, probes):
             for size, rate, topics in runs:
-                found.append(_run(probe, executor, size, rate, topics, seconds))
+                found.append(_run(executor, probes, nodes, size, rate, topics, seconds))
                 show()
-            probe.destroy_node()
-    finally:
-        rclpy.try_shutdown()
     return found
 
 
 def _run(
-    probe: Probe,
     executor: SingleThreadedExecutor,
+    probes: Sequence[Probe],
+    nodes: int,
     size: tuple[int, int],
     rate: float,
     topics: Sequence[str],
     seconds: float,
 ) -> Latency:
-    probe.listen(topics)
-    probe.use(*size)
-    probe.begin()
-    _drive(probe, executor, 0, STARTS_WITHIN, until_answered=True)
-    _drive(probe, executor, rate, SETTLES)
-    probe.begin()
-    _drive(probe, executor, rate, seconds)
-    sent, end = probe.sent, monotonic() + 1
-    while probe.pending and monotonic() < end:  # what is on its way still counts
-        executor.spin_once(timeout_sec=0.05)
-    ages = np.array(probe.ages) * 1e3
+    for probe in probes:
+        probe.listen(topics)
+        probe.use(*size)
+    _drive(executor, probes, 0, STARTS_WITHIN, until_answered=True)
+    _drive(executor, probes, rate, SETTLES)
+    _drive(executor, probes, rate, seconds)
+    end = monotonic() + 1
+    while any(probe.pending for probe in probes) and monotonic() < end:
+        executor.spin_once(timeout_sec=0.05)  # what is on its way still counts
+    ages = np.concatenate([probe.ages for probe in probes]) * 1e3
     p50, p95, p99 = np.percentile(ages, (50, 95, 99)) if len(ages) else (np.nan,) * 3
-    name = topics[0] if len(topics) == 1 else 'all'
     return Latency(
-        f'{size[0]}x{size[1]}', rate, name, sent, len(ages), len(ages) / seconds, p50, p95, p99
+        f'{size[0]}x{size[1]}',
+        rate,
+        topics[0] if len(topics) == 1 else 'all',
+        len(probes),
+        nodes,
+        sum(probe.sent for probe in probes),
+        len(ages),
+        len(ages) / seconds,
+        p50,
+        p95,
+        p99,
     )
 
 
 def _drive(
-    probe: Probe,
     executor: SingleThreadedExecutor,
+    probes: Sequence[Probe],
     rate: float,
     seconds: float,
     *,
     until_answered: bool = False,
 ) -> None:
-    """Send images at a rate, or answer by answer, and serve what comes back."""
+    """Count from now on, send images of every camera, and serve what comes back."""
     began = monotonic()
-    due, answers = began, -1
-    while (now := monotonic()) < began + seconds:
-        if until_answered and probe.ages:
+    for index, probe in enumerate(probes):  # one after the other, as cameras are
+        probe.begin(began + (index / len(probes) / rate if rate else 0))
+    while monotonic() < began + seconds:
+        if until_answered and all(probe.ages for probe in probes):
             return
-        if now >= due or (not rate and len(probe.ages) != answers):
-            answers = len(probe.ages)
-            due = max(due + 1 / rate, now) if rate else now + GIVES_UP
-            probe.send()
+        due = min(probe.drive(rate) for probe in probes)
         executor.spin_once(timeout_sec=max(0.0, min(due - monotonic(), 0.05)))
     if until_answered:
-        raise ValueError(f'the node gave no answer within {seconds:.0f} s; its lines say why')
+        raise ValueError(f'no answer of every camera within {seconds:.0f} s; the node says why')
 
 
 @contextmanager
-def _node() -> Iterator[None]:
+def _graph(cameras: int, nodes: int) -> Iterator[tuple[SingleThreadedExecutor, Sequence[Probe]]]:
+    """Start one node for all cameras or one for each, in processes, and the cameras."""
+    names = [f'camera{index}' for index in range(cameras)]
+    if cameras == 1:
+        places, arguments = [('', 'dpt/')], [list[str]()]
+    elif nodes == 1:
+        places = [(f'{name}/', f'dpt/{name}/') for name in names]
+        arguments = [['-p', f'cameras:=[{", ".join(names)}]']]
+    else:
+        places = [(f'{name}/', f'{name}/dpt/') for name in names]
+        arguments = [['-r', f'__ns:=/{name}'] for name in names]
+    rclpy.init()
+    try:
+        with ExitStack() as ends:
+            for one in arguments:
+                ends.enter_context(_node(one))
+            node, executor = Node('bench'), SingleThreadedExecutor()
+            executor.add_node(node)
+            yield executor, [Probe(node, *place) for place in places]
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
+@contextmanager
+def _node(arguments: Sequence[str]) -> Iterator[None]:
     """Start the node in a process of its own, and end it by its id."""
-    ros = ['--ros-args', '--log-level', 'error', '-p', 'qos.input:=reliable']
+    ros = ['--ros-args', '--log-level', 'error', '-p', 'qos.input:=reliable', *arguments]
     process = subprocess.Popen([sys.executable, '-m', 'dpt_ros.ros.main', *ros])
     try:
         yield

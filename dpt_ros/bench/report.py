@@ -57,7 +57,7 @@ def table(results: Mapping[str, Any]) -> str:
         lines += ['', _ROW.format('node', 'Hz in', 'Hz out', 'sent', 'lost', 'p50', 'p95', 'p99')]
         lines += [
             _ROW.format(
-                f'{run.size} {run.outputs}',
+                run.name,
                 f'{run.rate:g}' if run.rate else 'full',
                 f'{run.per_second:.1f}',
                 run.sent,
@@ -77,7 +77,7 @@ def table(results: Mapping[str, Any]) -> str:
     return '\n'.join([*lines, '', f'peak memory of this process: {memory}'])
 
 
-_ROW = '{:<36}{:>7}{:>8}{:>6}{:>6}{:>7}{:>7}{:>7}'
+_ROW = '{:<40}{:>7}{:>8}{:>6}{:>6}{:>7}{:>7}{:>7}'
 
 
 def draw(frames: Mapping[str, Any]) -> np.ndarray:
