@@ -415,12 +415,17 @@ def _table(colors: Sequence[tuple[int, int, int]], device: torch.device) -> Tens
     return rows.to(device)
 
 
+def class_names(text: str) -> list[str]:
+    """Split names with commas between, such as 'person, chair'."""
+    return [name.strip() for name in text.split(',') if name.strip()]
+
+
 @lru_cache(maxsize=8)
 def _class_table(labels: Labels, excluded: str, only: str, device: torch.device) -> Tensor:
     """Say of each label whether its points stay, (N,) bool; unlabelled ones are no class."""
     table = torch.full((256 if len(labels.names) <= 255 else 65536,), not only)
     for parameter, text, stays in (('only', only, True), ('exclude', excluded, False)):
-        names = [name.strip() for name in text.split(',') if name.strip()]
+        names = class_names(text)
         if unknown := [name for name in names if name not in labels.names]:
             raise ValueError(
                 f'points.{parameter}_classes names {", ".join(unknown)}, which segmentation.model '

@@ -24,7 +24,6 @@ from dpt_ros.ros.processor import choose_matrix, open_perception
 from dpt_ros.ros.worker import Camera, Worker
 from dpt_ros.zoo.labels import Labels
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
@@ -193,18 +192,14 @@ class DptNode(LifecycleNode):
         """Declare a parameter, and note why a value given from outside is refused."""
         default, described = parameters.FIELDS[name].default, parameters.descriptor(name)
         given = self._parameter_overrides.get(name)
-        if given is not None and given.value is None:  # what ROS makes of [] in a file
-            self.declare_parameter(name, default, described, ignore_override=True)
-            return
-        try:
-            self.declare_parameter(name, default, described)
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            self.declare_parameter(name, default, described, ignore_override=True)
-            self._refused[name] = str(error)
+        left_out = given is not None and given.value is None  # what ROS makes of [] in a file
+        if given is not None and not left_out:
             try:
-                parameters.check(name, self._parameter_overrides[name].value)
+                parameters.check(name, given.value)
             except ValueError as reason:
                 self._refused[name] = str(reason)
+        ignored = left_out or name in self._refused
+        self.declare_parameter(name, default, described, ignore_override=ignored)
 
     def _values(self) -> dict[str, Any]:
         """Return all parameters as ROS has them."""
@@ -219,20 +214,19 @@ class DptNode(LifecycleNode):
         if not changed:
             return SetParametersResult(successful=True)
         try:
-            taken = parameters.read(self._values() | changed)
-            if self._perception is not None:
+            for name, value in changed.items():
+                if value is None:
+                    raise ValueError(f'{name} cannot be deleted: set it to what it shall be')
+                parameters.check(name, value)
+            parameters.check_moment(self._values(), changed, self._perception is not None)
+            if self._perception is not None:  # else what cannot stand together waits for configure
+                taken = parameters.read(self._values() | changed)
                 self._perception.check(parameters.options(taken))
-            fixed = [n for n in changed if not parameters.FIELDS[n].metadata['live']]
-            if fixed and self._perception is not None:
-                raise ValueError(
-                    f'{", ".join(fixed)} is read when the node is configured: deactivate and '
-                    'cleanup the node (ros2 lifecycle set), set it, then configure and activate'
-                )
+                self._chosen = taken
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         for name in changed:
             self._refused.pop(name, None)
-        self._chosen = taken
         self._publish_label_info()
         return SetParametersResult(successful=True)
 

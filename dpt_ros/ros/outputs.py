@@ -70,8 +70,7 @@ def _points(
     points = result.products.get('points')
     if points is None:
         return None
-    labels = parameters.points_labels and bool(parameters.segmentation_model)
-    return encode_points(_origin(result).header, points, labels, last)
+    return encode_points(_origin(result).header, points, parameters.points_labels, last)
 
 
 def _origin(result: Result) -> Origin:

@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any
 
-from dpt_ros.perception.pipeline import Options
+from dpt_ros.perception.pipeline import class_names, Options
 from dpt_ros.ros.messages import MAX_PIXELS
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
@@ -254,9 +254,26 @@ class Parameters:
             raise ValueError(
                 f'depth.min ({self.depth_min:g} m) must be below depth.max ({self.depth_max:g} m)'
             )
+        if self.points_labels and not self.segmentation_model:
+            raise ValueError(
+                'points.labels needs labels: name a network in segmentation.model, or set '
+                'points.labels to false'
+            )
+        excluded, only = map(class_names, (self.points_exclude_classes, self.points_only_classes))
+        if (excluded or only) and not self.segmentation_model:
+            raise ValueError(
+                'points.exclude_classes and points.only_classes need labels: name a network in '
+                'segmentation.model, or leave both empty'
+            )
+        if both := [name for name in excluded if name in only]:
+            raise ValueError(
+                f'points.exclude_classes and points.only_classes both name {", ".join(both)}: '
+                'leave it out of one of them'
+            )
 
 
 FIELDS: dict[str, Field] = {f.metadata['name']: f for f in fields(Parameters)}
+AT_START = frozenset({'autostart'})  # read once; the others anew whenever the node is configured
 
 
 def descriptor(name: str) -> ParameterDescriptor:
@@ -265,9 +282,12 @@ def descriptor(name: str) -> ParameterDescriptor:
     text = facts['description']
     if facts['choices']:
         text += f' One of: {", ".join(facts["choices"])}.'
-    if not facts['live']:
+    if name in AT_START:
+        text += ' Read once, at start.'
+    elif not facts['live']:
         text += ' Read when the node is configured.'
-    described = ParameterDescriptor(name=name, description=text)
+    # ROS would say of another type: "expected '3' got '2'". `check` says it in words.
+    described = ParameterDescriptor(name=name, description=text, dynamic_typing=True)
     if facts['bounds']:
         low, high = facts['bounds']
         if isinstance(FIELDS[name].default, int):
@@ -285,12 +305,9 @@ def check(name: str, value: Any) -> None:
     if kind is tuple:
         if not all(isinstance(one, str) for one in _texts(name, value)):
             raise ValueError(f"{name} must be a list of texts, got {value!r}; write ['a', 'b']")
-    elif type(value) is not kind:
-        hint = f'; write {float(value)}' if kind is float and type(value) is int else ''
-        raise ValueError(
-            f'{name} must be a {_KINDS[kind]}, got {value!r} '
-            f'({_KINDS.get(type(value), type(value).__name__)}){hint}'
-        )
+    elif type(value) is not kind and not (kind is float and type(value) is int):
+        came = 'nothing' if value is None else f'{value!r} ({_KINDS.get(type(value), "a list")})'
+        raise ValueError(f'{name} must be {_KINDS[kind]}{_allowed(name)}, got {came}')
     if facts['choices'] and value not in facts['choices']:
         raise ValueError(f"{name} must be one of {', '.join(facts['choices'])}, got '{value}'")
     if facts['bounds'] and not facts['bounds'][0] <= value <= facts['bounds'][1]:
@@ -304,13 +321,35 @@ def read(values: Mapping[str, Any]) -> Parameters:
 
     :raises ValueError: for a value that is not allowed, alone or beside the others.
     """
+    arguments: dict[str, Any] = {}
     for name, value in values.items():
         check(name, value)
-    arguments: dict[str, Any] = {
-        FIELDS[name].name: _texts(name, value) if type(FIELDS[name].default) is tuple else value
-        for name, value in values.items()
-    }
+        arguments[FIELDS[name].name] = _as_field(name, value)
     return Parameters(**arguments)
+
+
+def check_moment(now: Mapping[str, Any], wanted: Mapping[str, Any], configured: bool) -> None:
+    """
+    Refuse changes that come too late to have an effect.
+
+    :param now: all values by ROS name.
+    :param wanted: those that are to be set, each of them checked; what is so already is no change.
+    """
+    changed = [
+        name
+        for name, value in wanted.items()
+        if _differ(_as_field(name, now[name]), _as_field(name, value))
+    ]
+    if late := AT_START.intersection(changed):
+        raise ValueError(
+            f'{", ".join(late)} is read once, at start: end the node and start it with another'
+        )
+    fixed = [name for name in changed if not FIELDS[name].metadata['live']]
+    if fixed and configured:
+        raise ValueError(
+            f'{", ".join(fixed)} is read when the node is configured: deactivate and '
+            'cleanup the node (ros2 lifecycle set), set it, then configure and activate'
+        )
 
 
 def options(chosen: Parameters) -> Options:
@@ -339,4 +378,27 @@ def _check_cameras(names: tuple[str, ...]) -> None:
             raise ValueError(f"cameras names '{name}' twice: give each camera a name of its own")
 
 
-_KINDS = {bool: 'boolean', int: 'whole number', float: 'number with a point', str: 'text'}
+def _allowed(name: str) -> str:
+    """Say in words which values a parameter may have, if not all of its kind."""
+    facts = FIELDS[name].metadata
+    if facts['choices']:
+        return f', one of {", ".join(facts["choices"])}'
+    if facts['bounds']:
+        return ' between {:g} and {:g}'.format(*facts['bounds'])
+    return ''
+
+
+def _as_field(name: str, value: Any) -> Any:
+    """Bring a value that passed `check` to the type of its field."""
+    default = FIELDS[name].default
+    if isinstance(default, tuple):
+        return _texts(name, value)
+    return float(value) if isinstance(default, float) else value
+
+
+def _differ(old: Any, new: Any) -> bool:
+    """Compare values; NaN is NaN."""
+    return bool(old != new and not (old != old and new != new))
+
+
+_KINDS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'text'}

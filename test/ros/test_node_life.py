@@ -134,7 +134,10 @@ def test_a_live_parameter_out_of_range_is_refused(graph):
     [
         ({'depth__model': 'dpt_huge'}, "no model is called 'dpt_huge'"),
         ({'depth__model': 'dpt_hybrid_nyu'}, 'are not at'),
-        ({'depth__max': 20}, 'depth.max must be a number with a point, got 20'),
+        (
+            {'depth__max': '20'},
+            "depth.max must be a number between 0.1 and 100000, got '20' (text)",
+        ),
         ({'output__decimation': 99}, 'output.decimation must be between 1 and 16, got 99'),
         ({'depth__encoding': 'mono8'}, 'depth.encoding must be one of 32FC1, 16UC1'),
         ({'cameras': ['2nd']}, "cameras names '2nd', which no topic can begin with"),
@@ -155,7 +158,7 @@ def test_what_the_user_can_mend_is_one_line_and_the_node_lives(
 
 
 def test_a_refused_value_is_not_forgotten_when_another_parameter_is_set(graph):
-    graph.start_node(depth__max=20)
+    graph.start_node(depth__max='20')
     assert set_parameter(graph, 'depth.min', 0.2).successful
     assert not change(graph, Transition.TRANSITION_CONFIGURE)
     assert set_parameter(graph, 'depth.max', 20.0).successful

@@ -146,12 +146,7 @@ def test_without_calibration_there_is_no_cloud():
 
 
 @pytest.mark.parametrize(
-    ('changes', 'labelled'),
-    [
-        ({'points_labels': True}, True),
-        ({'points_labels': False}, False),
-        ({'points_labels': True, 'segmentation_model': ''}, False),
-    ],
+    ('changes', 'labelled'), [({'points_labels': True}, True), ({'points_labels': False}, False)]
 )
 def test_a_cloud_has_labels_where_there_are_any(changes: dict, labelled: bool):
     names = [field.name for field in build('~/points', **changes).fields]
