@@ -287,9 +287,12 @@ def _write(
             camera.remember(data)
         if number < already:
             continue
+        is_image = connection.id == camera.image.id
+        if is_image and part.images == order.split:
+            end()
         parts.write(topics[connection.id], time, data)
         part += Tally(messages=1)
-        if connection.id == camera.image.id:
+        if is_image:
             made, looked = camera.look(data)
             if not (done + part).images:
                 made = [*camera.tell_labels(time), *made]
@@ -298,8 +301,6 @@ def _write(
             part += looked
             if show is not None:
                 show((done + part).images, camera.image.msgcount)
-            if part.images == order.split:
-                end()
     if part.messages:
         end()
     return done

@@ -80,11 +80,15 @@ def test_the_metadata_sum_up_all_parts(bag: Path, tmp_path: Path):
     assert told['custom_data'] == {'dpt_ros': 'r'}
 
 
-@pytest.mark.parametrize('point', ['write', 'replace', 'rmtree'])
+@pytest.mark.parametrize(
+    ('storage', 'point'),
+    [('mcap', 'write'), ('sqlite3', 'write'), ('mcap', 'replace'), ('mcap', 'rmtree')],
+)
 def test_however_it_is_killed_the_next_run_makes_it_whole(
-    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str, point: str
 ):
     # Every call of a step once kills the process just before it.
+    bag = write_bag(tmp_path / 'bag', *MESSAGES, storage=storage)
     copy(bag, tmp_path / 'whole')
     target = {
         'write': (Writer, 'write'),

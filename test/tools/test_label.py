@@ -164,6 +164,14 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not(tmp_path: Path,
     assert (tmp_path / 'out/out_0.mcap').stat().st_mtime_ns <= before  # not done again
 
 
+def test_files_end_before_an_image_so_what_follows_the_last_is_with_it(tmp_path: Path):
+    label(order(write_bag(tmp_path / 'in', *scene(4)), split=2, outputs=('segmentation/mask',)))
+    first, second = sorted((tmp_path / 'out').glob('out_*.mcap'))
+    for file, words in ((first, ['word 0', 'word 1']), (second, ['word 2', 'word 3'])):
+        assert [message.data for message in read_topic(file, '/words')] == words
+        assert len(read_topic(file, '/dpt/segmentation/mask')) == 2
+
+
 def test_a_bag_that_is_whole_is_not_written_again(bag: Path, capsys: pytest.CaptureFixture):
     label(order(bag, outputs=('segmentation/mask',)))
     before = read_bag(bag.with_name('out'))
