@@ -17,27 +17,44 @@ def main() -> None:
     """Run the node until SIGINT, SIGTERM or a shutdown of ROS; the exit code is then 0."""
     wait_briefly()
 
-    def start() -> Any:
+    def make() -> Any:
         from rclpy.logging import get_logger
 
         get_logger('dpt').info('loading PyTorch')
         from dpt_ros.ros.node import DptNode  # takes seconds, in which the process must end too
 
-        node = DptNode()
-        node.start()
-        return node
+        return DptNode()
 
-    run(start, lambda node: node.stop())
+    run(make, start=lambda node: node.start(), stop=lambda node: node.stop())
 
 
-def run(start: Callable[[], Any], stop: Callable[[Any], Any] | None = None) -> NoReturn:
+def run(
+    make: Callable[[], Any],
+    *,
+    start: Callable[[Any], Any] = lambda _: None,
+    stop: Callable[[Any], Any] = lambda _: None,
+) -> NoReturn:
     """
     Spin a node from its start to the end of the process, whose exit code is then 0.
 
-    :param start: makes the node; ROS is up by then.
+    :param make: imports what takes long, and makes the node; ROS is up by then.
+    :param start: called before the node spins; may take seconds.
     :param stop: ends the node's own threads.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both endings raise alike
+    node: Any = None
+    ending = False
+
+    def end(*_: Any) -> None:
+        nonlocal ending
+        # Amid imports an exception may be taken for a failure, or lost; nothing is to be undone.
+        if node is None:
+            os._exit(0)
+        if not ending:  # a second signal must not break what the first began
+            ending = True
+            raise KeyboardInterrupt
+
+    for number in ENDINGS:  # before rclpy, whose own handlers pass on to these
+        signal.signal(number, end)
     with suppress(KeyboardInterrupt):
         import rclpy
         from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -47,23 +64,22 @@ def run(start: Callable[[], Any], stop: Callable[[Any], Any] | None = None) -> N
             rclpy.init(args=sys.argv)
         except rclpy_implementation.RCLError as error:
             sys.exit(f'cannot start, for the arguments after --ros-args are wrong: {error}')
-        node = None
+        executor = SingleThreadedExecutor()
+        node = make()
         try:
-            executor = SingleThreadedExecutor()  # before the node, which takes its time
-            node = start()
+            start(node)
             executor.add_node(node)
             while rclpy.ok():
                 _serve(executor, node)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
         except Exception:
-            if rclpy.ok():  # else the end came while the node was being made
+            if rclpy.ok():  # else the end came while the node was starting
                 raise
         finally:
-            for ending in ENDINGS:  # once is enough; a second one must not break the first
-                signal.signal(ending, signal.SIG_IGN)
-            if node is not None and stop is not None:
-                stop(node)
+            ending = True
+            stop(node)
+            node.destroy_node()  # takes leave; others would believe in it for 20 s
             rclpy.try_shutdown()
     # Python would take leave of PyTorch for a second, and wait for a network amid a long frame.
     sys.stdout.flush()

@@ -53,7 +53,8 @@ def tells(transition: Transition) -> Transition:
         try:
             return transition(self, state)
         except Exception:
-            self.get_logger().error(f'{transition.__name__} failed:\n{traceback.format_exc()}')
+            if self.context.ok():  # else the end came while it was at work
+                self.get_logger().error(f'{transition.__name__} failed:\n{traceback.format_exc()}')
             return TransitionCallbackReturn.ERROR
 
     return wrapped
@@ -99,6 +100,11 @@ class DptNode(LifecycleNode):
         """End the worker, or leave it to its long frame: the process is about to end."""
         if self._worker is not None:
             self._worker.stop(STOPS_WITHIN)
+
+    def destroy_node(self) -> None:
+        """Destroy the node, and what rclpy forgets: others would still see it in the graph."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
 
     @tells
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -1,9 +1,7 @@
 """The life of the node: transitions, services, parameters, and the end of the process."""
 
 import gc
-import os
 from pathlib import Path
-import signal
 import subprocess
 import sys
 import threading
@@ -170,28 +168,6 @@ def test_after_a_mended_parameter_it_configures(graph):
     assert set_parameter(graph, 'depth.model', 'dpt_tiny').successful
     assert change(graph, Transition.TRANSITION_CONFIGURE)
     assert change(graph, Transition.TRANSITION_ACTIVATE)
-
-
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize('when', ['loading PyTorch', 'listening to'])
-def test_a_signal_ends_the_process_cleanly(new_domain, number, when):
-    program = Path(sys.prefix, 'bin', 'dpt_node')
-    environment = os.environ | {'ROS_DOMAIN_ID': str(new_domain())}
-    process = subprocess.Popen([program], stderr=subprocess.PIPE, text=True, env=environment)
-    said = ''
-    try:
-        for line in process.stderr:
-            said += line
-            if when in line:
-                break
-        process.send_signal(number)
-        # Nothing interrupts the loading of libraries, which takes long from a cold disk.
-        code = process.wait(2 if when == 'listening to' else 30)
-    finally:
-        process.kill()
-    said += process.stderr.read()
-    assert code == 0, said
-    assert 'Traceback' not in said
 
 
 def test_a_parameter_that_nothing_reads_is_told(graph, capfd):
