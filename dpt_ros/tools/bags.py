@@ -95,6 +95,16 @@ def read_messages(
         yield from reader.messages(connections)
 
 
+def deserialize(reader: AnyReader, connection: Connection, data: bytes) -> Any:
+    """
+    Read one message.
+
+    :raises ValueError: where it is damaged.
+    """
+    with _readable(Path(str(reader.paths[0]))):
+        return reader.deserialize(data, connection.msgtype)
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Say in one sentence what rosbags stumbles over; of damaged files that can be anything."""

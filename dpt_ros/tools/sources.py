@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 from dpt_ros.perception.camera import Camera
@@ -169,7 +168,7 @@ def _video(source: str, live: bool) -> Iterator[Shot]:
 
 def _bag(path: Path) -> Iterator[Shot]:
     """Read the first image topic of a bag, with the camera_info that came before each image."""
-    from dpt_ros.tools.bags import open_bag, read_messages
+    from dpt_ros.tools.bags import deserialize, open_bag, read_messages
 
     decoders = {
         'sensor_msgs/msg/Image': decode_image,
@@ -185,15 +184,18 @@ def _bag(path: Path) -> Iterator[Shot]:
         if not any(c.msgcount for c in chosen):
             raise ValueError(f'there are no images in {path}')
         while True:
-            info = None
+            info, shown = None, 0
             for connection, _, data in read_messages(reader, chosen + infos):
-                message: Any = reader.deserialize(data, connection.msgtype)
+                message = deserialize(reader, connection, data)
                 if connection in infos:
                     info = message
                     continue
                 pixels = decoders[connection.msgtype](message)
                 height, width = pixels.shape[:2]
+                shown += 1
                 yield Shot(pixels, decode_camera(info, width, height, 'K') if info else None)
+            if not shown:  # whatever the index of the bag says
+                raise ValueError(f'there are no images in {path}')
 
 
 def _world() -> Iterator[Shot]:

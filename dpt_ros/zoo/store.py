@@ -201,7 +201,9 @@ def read(path: Path) -> dict[str, Tensor]:
         ) from None
     if isinstance(state, dict) and 'optimizer' in state:
         state = state.get('model')
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
         raise ValueError(f'{path} holds no tensors by name')
     return state
 
