@@ -201,7 +201,11 @@ def forward(state, image, layout, *, spread='dpt'):
     filter from zero: 'dpt' adds 1e-5 to it, 'midas' adds 1e-8 to the variance.
     """
     w = _Weights(state)
-    maps = _reassembled(w, image, layout, spread)
+    return decode(w, _reassembled(w, image, layout, spread))
+
+
+def decode(w, maps):
+    """Fuse the four maps at strides 4, 8, 16 and 32, fine to coarse, and read the result."""
     maps = [
         F.conv2d(m, w(f'scratch.layer{n + 1}_rn.weight'), padding=1) for n, m in enumerate(maps)
     ]
@@ -211,7 +215,7 @@ def forward(state, image, layout, *, spread='dpt'):
         x = maps[3] if x is None else x + _residual_unit(w, f'{at}.resConfUnit1', maps[n - 1])
         x = _twice(_residual_unit(w, f'{at}.resConfUnit2', x))
         x = w.conv(f'{at}.out_conv', x)
-    if 'auxlayer.0.weight' in state:
+    if 'auxlayer.0.weight' in w.state:
         x = F.relu(
             w.batch_norm('scratch.output_conv.1', w.conv('scratch.output_conv.0', x, padding=1))
         )
@@ -275,16 +279,20 @@ def _reassembled(w, image, layout, spread):
     for n in range(layout.depth):
         x = _block(w, f'{at}.blocks.{n}', x, layout.heads)
         if n in layout.taps:
-            stage = len(maps) + 1
-            here = f'pretrained.act_postprocess{stage}'
-            patches, readout = x[:, 1:], x[:, :1].expand(-1, rows * columns, -1)
-            y = F.gelu(w.linear(f'{here}.0.project.0', torch.cat((patches, readout), dim=-1)))
-            y = w.conv(f'{here}.3', y.transpose(1, 2).unflatten(2, (rows, columns)))
-            if stage < 3:
-                weight, bias, k = w(f'{here}.4.weight'), w(f'{here}.4.bias'), 8 >> stage
-                y = F.conv_transpose2d(y, weight, bias, stride=k)
-            maps.append(w.conv(f'{here}.4', y, stride=2, padding=1) if stage == 4 else y)
+            maps.append(reassemble(w, x, len(maps) + 1, (rows, columns)))
     return maps
+
+
+def reassemble(w, tokens, stage, grid):
+    """Make the map of a stage, from 1 to 4, of tokens (B, 1 + h * w, C)."""
+    at = f'pretrained.act_postprocess{stage}'
+    patches, readout = tokens[:, 1:], tokens[:, :1].expand(-1, grid[0] * grid[1], -1)
+    y = F.gelu(w.linear(f'{at}.0.project.0', torch.cat((patches, readout), dim=-1)))
+    y = w.conv(f'{at}.3', y.transpose(1, 2).unflatten(2, grid))
+    if stage < 3:
+        weight, bias, k = w(f'{at}.4.weight'), w(f'{at}.4.bias'), 8 >> stage
+        y = F.conv_transpose2d(y, weight, bias, stride=k)
+    return w.conv(f'{at}.4', y, stride=2, padding=1) if stage == 4 else y
 
 
 def _position(embedding, side, size):

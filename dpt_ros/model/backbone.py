@@ -1,9 +1,11 @@
 """
 Vision transformers of timm as backbones: an image in, four taps for the decoder out.
 
-A *tap* is what one block (or one convolutional stage) tells the decoder: a feature map and, where
-the block has one, its readout token. Names follow the paper (https://arxiv.org/abs/2103.13413,
-section 3.1); the numbers follow the authors' released code, which the weights were trained with.
+Those here know where a patch is in the image; `relative` has those that know where two patches
+are to each other. A *tap* is what one block (or one stage) tells the decoder: a feature map and,
+where the block has one, its readout token. Names follow the paper
+(https://arxiv.org/abs/2103.13413, section 3.1); the numbers follow the authors' released code,
+which the weights were trained with.
 
 Shapes: B batch, C width of the transformer, (H, W) image in pixels, (h, w) its patch grid.
 Only the parts of a timm model that the decoder can see are kept: no classifier, no unused norm.
@@ -22,7 +24,39 @@ class Tap(NamedTuple):
     """What the decoder reads at one depth of the backbone."""
 
     features: Tensor  # (B, C, h, w)
-    readout: Tensor | None  # (B, C), None for a convolutional stage
+    readout: Tensor | None  # (B, C), None for a stage whose features are a map already
+
+
+class Backbone(nn.Module):
+    """What a decoder must know of a backbone, which makes the taps of an image (B, 3, H, W)."""
+
+    channels: tuple[int, ...]  # C of every tap, shallow to deep
+    kept: int  # the first so many taps are maps at the decoder's strides and have no readout
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse an image of a size that this backbone does not take, naming one that it does."""
+        raise NotImplementedError
+
+
+def check_multiples(width: int, height: int, multiple: int) -> None:
+    """Refuse an input whose sides are not multiples of `multiple`, naming the nearest that is."""
+    if width % multiple or height % multiple or not width or not height:
+        near = 'x'.join(str(max(1, round(side / multiple)) * multiple) for side in (width, height))
+        raise ValueError(
+            f'network input of {width}x{height} pixels cannot be cut into patches: width and '
+            f'height must be multiples of {multiple}; use {near}'
+        )
+
+
+def with_readout(patches: Tensor, readout: Tensor) -> Tensor:
+    """Line embedded patches (B, C, h, w) up behind a token (1, 1, C): (B, 1 + h * w, C)."""
+    tokens = patches.flatten(2).transpose(1, 2)
+    return torch.cat((readout.expand(len(patches), -1, -1), tokens), dim=1)
+
+
+def tap_of(tokens: Tensor, grid: Sequence[int]) -> Tap:
+    """Part tokens (B, 1 + h * w, C) over a `grid` of (h, w) into features and readout: views."""
+    return Tap(tokens[:, 1:].transpose(1, 2).unflatten(2, tuple(grid)), tokens[:, 0])
 
 
 def _bilinear(square: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -71,7 +105,7 @@ def resize_position_embedding(
     return torch.cat((tokens, resized.flatten(2).transpose(1, 2)), dim=1)
 
 
-class ViT(nn.Module):
+class ViT(Backbone):
     """A plain vision transformer: four of its blocks are tapped."""
 
     def __init__(
@@ -100,8 +134,11 @@ class ViT(nn.Module):
         self.positions = positions
         self.taps = tuple(blocks)
         self.patch = vit.patch_embed.feat_ratio()  # image pixels along a patch's side
-        self.channels = (vit.embed_dim,) * len(blocks)  # C of every tap
-        self.strides = (self.patch,) * len(blocks)  # image pixels per feature pixel of every tap
+        self.channels, self.kept = (vit.embed_dim,) * len(blocks), 0
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse an image that is not cut into whole patches, naming the nearest size that is."""
+        check_multiples(width, height, self.patch)
 
     def forward(self, image: Tensor) -> list[Tap]:
         """
@@ -114,19 +151,14 @@ class ViT(nn.Module):
 
     def transform(self, patches: Tensor) -> list[Tap]:
         """Run the transformer on embedded patches (B, C, h, w) and collect its taps."""
-        batch, width, *grid = patches.shape
-        tokens = patches.flatten(2).transpose(1, 2)  # (B, h * w, C)
-        tokens = torch.cat((self.cls_token.expand(batch, -1, -1), tokens), dim=1)
-        tokens = tokens + resize_position_embedding(
-            self.pos_embed, (grid[0], grid[1]), rule=self.positions
-        )
+        rows, columns = patches.shape[-2:]
+        positions = resize_position_embedding(self.pos_embed, (rows, columns), rule=self.positions)
+        tokens = with_readout(patches, self.cls_token) + positions
         taps = []
         for index, block in enumerate(self.blocks):
             tokens = block(tokens)
             if index in self.taps:
-                told = self.norm(tokens)
-                features = told[:, 1:].transpose(1, 2).reshape(batch, width, *grid)  # a view
-                taps.append(Tap(features, told[:, 0]))
+                taps.append(tap_of(self.norm(tokens), (rows, columns)))
         return taps
 
 
@@ -150,8 +182,7 @@ class Hybrid(ViT):
         _use_standardized_convolutions(resnet, STANDARDIZATIONS[standardization])
         self.stem, self.stages = resnet.stem, resnet.stages
         infos = resnet.feature_info[1:3]  # of stages 0 and 1; entry 0 is the stem
-        self.channels = (*(info['num_chs'] for info in infos), *self.channels)
-        self.strides = (*(info['reduction'] for info in infos), *self.strides)
+        self.channels, self.kept = (*(info['num_chs'] for info in infos), *self.channels), 2
 
     def forward(self, image: Tensor) -> list[Tap]:
         """
@@ -195,7 +226,7 @@ class Stemmed(ViT):
                 nn.Sequential(_convolution(fine, coarse, 2), _Residual(coarse), _Residual(coarse)),
             )
         )
-        self.channels, self.strides = (fine, coarse, *self.channels), (4, 8, *self.strides)
+        self.channels, self.kept = (fine, coarse, *self.channels), 2
 
     def forward(self, image: Tensor) -> list[Tap]:
         """Compute the taps of (B, 3, H, W): stages at strides 4 and 8, then blocks at 16."""

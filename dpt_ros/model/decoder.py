@@ -90,7 +90,7 @@ class Reassemble(nn.Module):
 
 
 class KeepStage(nn.Module):
-    """Pass a convolutional stage on: it is a map already."""
+    """Pass a stage of the backbone on: it is a map at the decoder's stride already."""
 
     def forward(self, tap: Tap) -> Tensor:
         """Return the features (B, C, h, w) of a tap without readout."""
@@ -140,17 +140,19 @@ class Fusion(nn.Module):
         return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
 
 
+SCALES = (4, 2, 1, 0.5)  # of the maps over the patch grid, shallow to deep
+
+
 class Decoder(nn.Module):
     """Reassemble four taps and fuse them coarse to fine."""
 
     def __init__(
         self,
         channels: Sequence[int],
-        strides: Sequence[int],
         widths: Sequence[int],
         width: int = 256,
         *,
-        patch: int = 16,
+        kept: int = 0,
         readout: str = 'project',
         batch_norm: bool = False,
         bias: bool = True,
@@ -159,12 +161,10 @@ class Decoder(nn.Module):
         """
         Build a decoder for a backbone with these taps.
 
-        :param channels: C of each tap, shallow to deep (`ViT.channels`).
-        :param strides: image pixels per feature pixel of each tap; a tap whose stride is not the
-            patch size is a convolutional stage and is used as it is (`ViT.strides`).
+        :param channels: C of each tap, shallow to deep (`Backbone.channels`).
         :param widths: D of each tap after reassembly.
         :param width: F.
-        :param patch: side of a patch in pixels (`ViT.patch`).
+        :param kept: the first so many taps are used as they are (`Backbone.kept`).
         :param readout: a key of `READOUTS`.
         :param batch_norm: in the residual units, as the segmentation networks have it.
         :param bias: of the convolutions in the residual units, where there is no batch norm.
@@ -172,8 +172,8 @@ class Decoder(nn.Module):
         """
         super().__init__()
         self.reassemble = nn.ModuleList(
-            Reassemble(c, d, readout=readout, scale=scale) if stride == patch else KeepStage()
-            for c, d, stride, scale in zip(channels, widths, strides, (4, 2, 1, 0.5), strict=True)
+            KeepStage() if tap < kept else Reassemble(c, d, readout=readout, scale=scale)
+            for tap, (c, d, scale) in enumerate(zip(channels, widths, SCALES, strict=True))
         )
         self.lateral = nn.ModuleList(nn.Conv2d(d, width, 3, padding=1, bias=False) for d in widths)
         self.fusion = nn.ModuleList(  # as the maps: finest first

@@ -13,7 +13,7 @@ devices; trained weights are the business of `zoo`.
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
-from dpt_ros.model.backbone import StandardizedConv2d, ViT
+from dpt_ros.model.backbone import Backbone, StandardizedConv2d
 from dpt_ros.model.decoder import Decoder
 from dpt_ros.model.heads import DepthHead, SegmentationHead
 from torch import nn, Tensor
@@ -35,7 +35,7 @@ class Task(nn.Module):
 class DPT(nn.Module):
     """One backbone with a task for each head."""
 
-    def __init__(self, backbone: ViT, tasks: Sequence[Task]):
+    def __init__(self, backbone: Backbone, tasks: Sequence[Task]):
         """Build from parts; what the heads provide names the tasks, each at most once."""
         super().__init__()
         self.backbone = backbone
@@ -52,14 +52,14 @@ class DPT(nn.Module):
         """
         Compute the tasks wanted, all of them from one pass of the backbone.
 
-        :param image: (B, 3, H, W), normalized; H and W multiples of the backbone's patch.
+        :param image: (B, 3, H, W), normalized; of a size that the backbone takes.
         :param wanted: names out of `provides`; None for all.
         :return: 'depth': (B, H, W) or the head's own size, see `ProjectedDepthHead`, not negative,
             in the unit of the weights;
             'segmentation': (B, K, H / 2, W / 2) scores, see `SegmentationHead`.
         """
         height, width = image.shape[-2:]
-        check_size(width, height, self.backbone.patch)
+        self.backbone.check_size(width, height)
         taps = self.backbone(image)
         return {
             name: task(taps, (height, width))
@@ -76,16 +76,6 @@ def join(networks: Mapping[str, DPT]) -> DPT:
     """
     tasks = [cast(Task, network.tasks[name]) for name, network in networks.items()]
     return freeze(DPT(next(iter(networks.values())).backbone, tasks))
-
-
-def check_size(width: int, height: int, multiple: int) -> None:
-    """Refuse an input whose sides are not multiples of `multiple`, naming the nearest that is."""
-    if width % multiple or height % multiple or not width or not height:
-        near = 'x'.join(str(max(1, round(side / multiple)) * multiple) for side in (width, height))
-        raise ValueError(
-            f'network input of {width}x{height} pixels cannot be cut into patches: width and '
-            f'height must be multiples of {multiple}; use {near}'
-        )
 
 
 def freeze(network: DPT) -> DPT:

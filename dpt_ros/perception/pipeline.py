@@ -19,7 +19,7 @@ from dpt_ros.perception.classify import classify
 from dpt_ros.perception.cleanup import clean, flying
 from dpt_ros.perception.paint import blend, look_up, only
 from dpt_ros.perception.points import pack_points
-from dpt_ros.perception.preprocess import feed
+from dpt_ros.perception.preprocess import feed, network_size
 from dpt_ros.perception.runtime import Runtime
 from dpt_ros.perception.scale import check_mode, metres, restore_size
 from dpt_ros.zoo.checkpoints import Checkpoint, Resize
@@ -131,7 +131,9 @@ class Perception:
         if depth is not None and depth.checkpoint.depth is not None:
             check_mode(scale_mode, depth.checkpoint.depth, depth.name)
         self._passes = [
-            _Pass(Runtime(network, device, dtype), entry, _resize_rule(entry, network_side), tasks)
+            _Pass(
+                Runtime(network, device, dtype), entry, _fit(network, entry, network_side), tasks
+            )
             for network, entry, tasks in _networks(depth, segmentation, network_side)
         ]
         self.labels: Labels | None = None
@@ -390,6 +392,14 @@ def _is_shared(one: Trained, other: Trained, side: int) -> bool:
         return False
     mine, theirs = one.network.backbone.state_dict(), other.network.backbone.state_dict()
     return all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
+
+
+def _fit(network: DPT, entry: Checkpoint, side: int) -> Resize:
+    """Return how images come to a network, refusing what it could take of no image."""
+    resize = _resize_rule(entry, side)
+    if resize.rule == 'stretch':  # one size for them all
+        network.backbone.check_size(*network_size(1, 1, resize))
+    return resize
 
 
 def _resize_rule(entry: Checkpoint, side: int) -> Resize:

@@ -2,7 +2,8 @@
 What must be known of each trained network to rebuild it, feed it and read its output.
 
 A new checkpoint is one entry of `CHECKPOINTS`. Facts on the released files: isl-org/DPT (code and
-release 1_0) and its paper, https://arxiv.org/abs/2103.13413; DepthAnything/Depth-Anything-V2 and
+release 1_0) and its paper, https://arxiv.org/abs/2103.13413; isl-org/MiDaS (code and release
+v3_1) and its report, https://arxiv.org/abs/2307.14460; DepthAnything/Depth-Anything-V2 and
 LiheYoung/Depth-Anything (code, model cards); facebookresearch/dinov2 (code) and the files and
 configurations of facebook/dpt-dinov2-*. Sizes and sums are those of the files' Git LFS entries.
 """
@@ -13,11 +14,13 @@ from pathlib import PurePosixPath
 from dpt_ros.model.backbone import POSITIONS, STANDARDIZATIONS
 from dpt_ros.model.decoder import READOUTS
 from dpt_ros.zoo.keys import (
+    BEIT,
     DEPTH_ANYTHING,
     DPT_DEPTH,
     DPT_SEGMENTATION,
     HUGGINGFACE_DPT_DINOV2,
     OWN,
+    SWIN2,
     Table,
 )
 
@@ -93,7 +96,7 @@ class Architecture:
     """A backbone, where it is tapped, and how wide the decoder is."""
 
     backbone: str  # timm model name
-    blocks: tuple[int, ...]  # backbone blocks read by the decoder, shallow to deep
+    blocks: tuple[int, ...]  # those read by the decoder, shallow to deep; of Swin V2: stages
     widths: tuple[int, int, int, int]  # channels of the four reassembled maps
     width: int = 256  # channels of the decoder
     standardization: str | None = None  # of a hybrid's convolutions, see model.backbone
@@ -172,6 +175,13 @@ class Checkpoint:
 BASE = Architecture('vit_base_patch16_384', (2, 5, 8, 11), (96, 192, 384, 768))  # not released
 LARGE = Architecture('vit_large_patch16_384', (5, 11, 17, 23), (256, 512, 1024, 1024))
 HYBRID = Architecture('vit_base_r50_s16_384', (8, 11), (256, 512, 768, 768), standardization='dpt')
+BEIT_BASE = replace(BASE, backbone='beit_base_patch16_384')
+BEIT_LARGE = replace(LARGE, backbone='beit_large_patch16_384')
+SWIN2_TINY = Architecture('swinv2_tiny_window16_256', (0, 1, 2, 3), (96, 192, 384, 768))
+SWIN2_BASE = Architecture('swinv2_base_window12to24_192to384', (0, 1, 2, 3), (128, 256, 512, 1024))
+SWIN2_LARGE = Architecture(
+    'swinv2_large_window12to24_192to384', (0, 1, 2, 3), (192, 384, 768, 1536)
+)
 TINY = Architecture('vit_tiny_patch16_224', (2, 5), (48, 96, 128, 192), width=48, stem=(48, 96))
 
 DINO_SMALL = Architecture(
@@ -285,6 +295,29 @@ def _dpt_dinov2(
 
 _RELEASE = 'https://github.com/intel-isl/DPT/releases/download/1_0'
 
+
+def _midas(
+    architecture: Architecture,
+    resize: Resize,
+    file: str,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+) -> Checkpoint:
+    """Add what all of MiDaS 3.1 have in common."""
+    return Checkpoint(
+        architecture,
+        resize,
+        depth=RelativeDepth(),
+        keys=SWIN2 if resize.rule == 'stretch' else BEIT,
+        file=file,
+        url='https://github.com/isl-org/MiDaS/releases/download/v3_1',
+        size=size,
+        sha256=sha256,
+        spdx='MIT',
+    )
+
+
 CHECKPOINTS: dict[str, Checkpoint] = {
     'dpt_tiny': Checkpoint(
         TINY,
@@ -359,6 +392,36 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         size=496_529_233,
         sha256='53898607bfff539504639b34eb1cd3d13fdb97f16c044462f017ed79942c8b94',
         spdx='MIT',
+    ),
+    'dpt_beit_large_512': _midas(
+        replace(BEIT_LARGE, backbone='beit_large_patch16_512'),
+        Resize(512, 512),
+        'dpt_beit_large_512.pt',
+        size=1_581_966_003,
+        sha256='9e9e900747e9e8b3112df716979219836a27716277b3d0dc53889cbba8b82328',
+    ),
+    'dpt_beit_large_384': _midas(
+        BEIT_LARGE,
+        Resize(384, 384),
+        'dpt_beit_large_384.pt',
+        size=1_441_465_011,
+        sha256='9a86e82345dee25004eeacbc25db11fae827d32cd6939a9056eb7db6ef895413',
+    ),
+    'dpt_beit_base_384': _midas(
+        BEIT_BASE,
+        Resize(384, 384),
+        'dpt_beit_base_384.pt',
+        size=478_198_027,
+        sha256='b8ae0dd5ac6e80d7fa8ab4d4a370b75a3094d7ca110e20596ec5f817a238900f',
+    ),
+    'dpt_swin2_large_384': _midas(
+        SWIN2_LARGE, Resize(384, 384, rule='stretch'), 'dpt_swin2_large_384.pt'
+    ),
+    'dpt_swin2_base_384': _midas(
+        SWIN2_BASE, Resize(384, 384, rule='stretch'), 'dpt_swin2_base_384.pt'
+    ),
+    'dpt_swin2_tiny_256': _midas(
+        SWIN2_TINY, Resize(256, 256, rule='stretch'), 'dpt_swin2_tiny_256.pt'
     ),
     'depth_anything_v1_small': _depth_anything(
         replace(DINO_SMALL, blocks=(8, 9, 10, 11)),

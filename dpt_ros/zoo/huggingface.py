@@ -44,6 +44,8 @@ HUGGINGFACE: dict[str, Checkpoint] = {
     'dpt_hybrid_midas_hf': replace(
         _HYBRID, architecture=replace(_HYBRID.architecture, standardization='midas')
     ),
+    'dpt_beit_base_384_hf': _dpt('dpt_beit_base_384', 384),
+    'dpt_swin2_tiny_256_hf': _dpt('dpt_swin2_tiny_256', 256),
     'dpt_dinov2_small_kitti_hf': replace(_KITTI, depth=MetricDepth(0.0, math.inf)),
     'depth_anything_v1_small_hf': _depth_anything('depth_anything_v1_small'),
     'depth_anything_v2_small_hf': _depth_anything('depth_anything_v2_small'),

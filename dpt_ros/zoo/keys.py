@@ -38,12 +38,7 @@ SCRATCH: Table = (
     ),
 )
 
-# isl-org/DPT and, for the same networks, MiDaS v3.
-OFFICIAL: Table = (
-    (r'pretrained\.model\.(cls_token|pos_embed|blocks\..*)', r'backbone.\1'),
-    (r'pretrained\.model\.patch_embed\.proj\.(.*)', r'backbone.patch_embed.\1'),
-    (r'pretrained\.model\.patch_embed\.backbone\.(.*)', r'backbone.\1'),
-    (r'pretrained\.model\.(norm|head)\..*', None),  # past the last tap
+REASSEMBLE: Table = (
     (
         r'pretrained\.act_postprocess(.)\.0\.project\.0\.(.*)',
         lambda m: f'TASK.decoder.reassemble.{int(m[1]) - 1}.read.project.{m[2]}',
@@ -56,16 +51,50 @@ OFFICIAL: Table = (
         r'pretrained\.act_postprocess(.)\.4\.(.*)',
         lambda m: f'TASK.decoder.reassemble.{int(m[1]) - 1}.resample.{m[2]}',
     ),
-    *SCRATCH,
-    (r'auxlayer\..*', None),  # training only
 )
-OFFICIAL_DEPTH: Table = (
-    *OFFICIAL,
+OUTPUT: Table = (
     (r'scratch\.output_conv\.0\.(.*)', r'TASK.head.narrow.\1'),
     (r'scratch\.output_conv\.2\.(.*)', r'TASK.head.hidden.\1'),
     (r'scratch\.output_conv\.4\.(.*)', r'TASK.head.out.\1'),
 )
+PATCHES: Table = (
+    (r'pretrained\.model\.patch_embed\.proj\.(.*)', r'backbone.patch_embed.\1'),
+    (r'pretrained\.model\.(norm|fc_norm|head)\..*', None),  # past the last tap
+)
+
+# isl-org/DPT and, for the same networks, MiDaS v3.
+OFFICIAL: Table = (
+    (r'pretrained\.model\.(cls_token|pos_embed|blocks\..*)', r'backbone.\1'),
+    (r'pretrained\.model\.patch_embed\.backbone\.(.*)', r'backbone.\1'),
+    *PATCHES,
+    *REASSEMBLE,
+    *SCRATCH,
+    (r'auxlayer\..*', None),  # training only
+)
+OFFICIAL_DEPTH: Table = (*OFFICIAL, *OUTPUT)
 OFFICIAL_SEGMENTATION: Table = (*OFFICIAL, (r'scratch\.output_conv\.(.*)', r'TASK.head.scores.\1'))
+
+# MiDaS 3.1 on BEiT and on Swin V2, whose stages timm 0.6 ended with what now begins the next.
+OFFICIAL_BEIT: Table = (
+    (r'pretrained\.model\.blocks\.\d+\.attn\.relative_position_index', None),  # of its size
+    (r'pretrained\.model\.(cls_token|blocks\..*)', r'backbone.\1'),
+    *PATCHES,
+    *REASSEMBLE,
+    *SCRATCH,
+    *OUTPUT,
+)
+OFFICIAL_SWIN2: Table = (
+    (r'pretrained\.model\.patch_embed\.norm\.(.*)', r'backbone.patch_norm.\1'),
+    (
+        r'pretrained\.model\.layers\.(.)\.downsample\.(.*)',
+        lambda m: f'backbone.layers.{int(m[1]) + 1}.downsample.{m[2]}',
+    ),
+    (r'pretrained\.model\.layers\..\.blocks\.\d+\.attn_mask', None),  # of its size
+    (r'pretrained\.model\.(layers\..*)', r'backbone.\1'),
+    *PATCHES,
+    *SCRATCH,
+    *OUTPUT,
+)
 
 # Depth Anything V1 and V2, the .pth files of the authors.
 OFFICIAL_DEPTH_ANYTHING: Table = (
@@ -106,6 +135,36 @@ NECK: Table = (
     ),
 )
 
+
+def _layers(theirs: str, ours: str) -> Table:
+    """Return the rows for what most blocks have; both name a block, ours by groups of theirs."""
+    names = {
+        r'attention\.output\.dense': 'attn.proj',
+        'layernorm_before': 'norm1',
+        'layernorm_after': 'norm2',
+        r'intermediate\.dense': 'mlp.fc1',
+        r'output\.dense': 'mlp.fc2',
+    }
+    return tuple(
+        (rf'{theirs}\.{name}\.(?P<leaf>.*)', rf'{ours}.{name_here}.\g<leaf>')
+        for name, name_here in names.items()
+    )
+
+
+def _relative(theirs: str, ours: str) -> Table:
+    """Return the rows for blocks of `model.relative`, whose keys have no bias."""
+    at = rf'{theirs}\.attention\.(?:attention|self)'
+    return (
+        *_layers(theirs, ours),
+        (
+            rf'{at}\.(?P<part>query|key|value)\.weight',
+            lambda m: m.expand(rf'{ours}.attn.qkv.weight#{_PLACES[m["part"]]}'),
+        ),
+        (rf'{at}\.query\.bias', rf'{ours}.attn.q_bias'),
+        (rf'{at}\.value\.bias', rf'{ours}.attn.v_bias'),
+    )
+
+
 # Intel/dpt-large, dpt-hybrid-midas, dpt-large-ade.
 HUGGINGFACE: Table = (
     (r'dpt\.embeddings\.cls_token', 'backbone.cls_token'),
@@ -121,14 +180,7 @@ HUGGINGFACE: Table = (
         r'dpt\.encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(.*)',
         lambda m: f'backbone.blocks.{m[1]}.attn.qkv.{m[3]}#{_PLACES[m[2]]}',
     ),
-    (
-        r'dpt\.encoder\.layer\.(\d+)\.attention\.output\.dense\.(.*)',
-        r'backbone.blocks.\1.attn.proj.\2',
-    ),
-    (r'dpt\.encoder\.layer\.(\d+)\.layernorm_before\.(.*)', r'backbone.blocks.\1.norm1.\2'),
-    (r'dpt\.encoder\.layer\.(\d+)\.layernorm_after\.(.*)', r'backbone.blocks.\1.norm2.\2'),
-    (r'dpt\.encoder\.layer\.(\d+)\.intermediate\.dense\.(.*)', r'backbone.blocks.\1.mlp.fc1.\2'),
-    (r'dpt\.encoder\.layer\.(\d+)\.output\.dense\.(.*)', r'backbone.blocks.\1.mlp.fc2.\2'),
+    *_layers(r'dpt\.encoder\.layer\.(\d+)', r'backbone.blocks.\1'),
     (r'dpt\.layernorm\..*', None),  # past the last tap
     *NECK,
     (r'auxiliary_head\..*', None),  # training only
@@ -180,10 +232,50 @@ HUGGINGFACE_DPT_DINOV2: Table = (
     *HEAD,
 )
 
+# Intel/dpt-beit-*.
+HUGGINGFACE_BEIT: Table = (
+    (r'backbone\.embeddings\.cls_token', 'backbone.cls_token'),
+    (r'backbone\.embeddings\.patch_embeddings\.projection\.(.*)', r'backbone.patch_embed.\1'),
+    (
+        r'backbone\.encoder\.layer\.(\d+)\.attention\.attention\.'
+        r'relative_position_bias\.relative_position_bias_table',
+        r'backbone.blocks.\1.attn.relative_position_bias_table',
+    ),
+    (r'backbone\.encoder\.layer\.\d+\..*\.relative_position_index', None),  # of its size
+    *_relative(r'backbone\.encoder\.layer\.(\d+)', r'backbone.blocks.\1'),
+    (r'backbone\.encoder\.layer\.(\d+)\.lambda_(.)', r'backbone.blocks.\1.gamma_\2'),
+    *NECK,
+    *HEAD,
+)
+
+# Intel/dpt-swinv2-*.
+HUGGINGFACE_SWIN2: Table = (
+    (r'backbone\.embeddings\.patch_embeddings\.projection\.(.*)', r'backbone.patch_embed.\1'),
+    (r'backbone\.embeddings\.norm\.(.*)', r'backbone.patch_norm.\1'),
+    (
+        r'backbone\.encoder\.layers\.(.)\.downsample\.(.*)',
+        lambda m: f'backbone.layers.{int(m[1]) + 1}.downsample.{m[2]}',
+    ),
+    (
+        r'backbone\.encoder\.layers\.(.)\.blocks\.(\d+)\.attention\.self\.logit_scale',
+        r'backbone.layers.\1.blocks.\2.attn.logit_scale',
+    ),
+    (
+        r'backbone\.encoder\.layers\.(.)\.blocks\.(\d+)\.attention\.self\.'
+        r'continuous_position_bias_mlp\.(.*)',
+        r'backbone.layers.\1.blocks.\2.attn.cpb_mlp.\3',
+    ),
+    *_relative(r'backbone\.encoder\.layers\.(.)\.blocks\.(\d+)', r'backbone.layers.\1.blocks.\2'),
+    *NECK,
+    *HEAD,
+)
+
 # What a checkpoint may be given in. Names of the authors and of Hugging Face never meet, so one
 # table knows both, and the names in a file tell whose it is.
 DPT_DEPTH: Table = (*OFFICIAL_DEPTH, *HUGGINGFACE_DEPTH)
 DPT_SEGMENTATION: Table = (*OFFICIAL_SEGMENTATION, *HUGGINGFACE_SEGMENTATION)
+BEIT: Table = (*OFFICIAL_BEIT, *HUGGINGFACE_BEIT)
+SWIN2: Table = (*OFFICIAL_SWIN2, *HUGGINGFACE_SWIN2)
 DEPTH_ANYTHING: Table = (*OFFICIAL_DEPTH_ANYTHING, *HUGGINGFACE_DEPTH_ANYTHING)
 
 # Ours, as `DPT.state_dict` names it.

@@ -11,16 +11,19 @@ import os
 from pathlib import Path
 from stat import S_ISREG
 
-from dpt_ros.model.backbone import Hybrid, Stemmed, ViT
+from dpt_ros.model.backbone import Backbone, Hybrid, Stemmed, ViT
 from dpt_ros.model.decoder import Decoder
 from dpt_ros.model.dpt import DPT, freeze, Task
 from dpt_ros.model.heads import DepthHead, ProjectedDepthHead, SegmentationHead
-from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, CHECKPOINTS
+from dpt_ros.model.relative import BEiT, SwinV2
+from dpt_ros.zoo.checkpoints import Architecture, BoundedDepth, Checkpoint, CHECKPOINTS
 from dpt_ros.zoo.huggingface import HUGGINGFACE
 from dpt_ros.zoo.keys import rename
 from dpt_ros.zoo.labels import load_labels
 from safetensors.torch import load_file
 import timm
+from timm.models.beit import Beit
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 import torch
 from torch import Tensor
@@ -64,15 +67,7 @@ def weights_path(name: str, folder: str = '') -> Path:
 def build(entry: Checkpoint) -> DPT:
     """Build the network of a checkpoint with random weights, for training or to be loaded."""
     shape = entry.architecture
-    vit = timm.create_model(shape.backbone)
-    if not isinstance(vit, VisionTransformer):
-        raise ValueError(f'{shape.backbone} is no vision transformer of timm')
-    if shape.standardization is not None:
-        backbone: ViT = Hybrid(vit, shape.blocks, shape.standardization)
-    elif shape.stem is not None:
-        backbone = Stemmed(vit, shape.blocks, shape.stem)
-    else:
-        backbone = ViT(vit, shape.blocks, positions=shape.positions, normalize=shape.normalize)
+    backbone = _build_backbone(shape)
     dinov2 = shape.decoder == 'dinov2'
     heads: list[DepthHead | SegmentationHead] = []
     if entry.depth is not None:
@@ -86,10 +81,9 @@ def build(entry: Checkpoint) -> DPT:
         Task(
             Decoder(
                 backbone.channels,
-                backbone.strides,
                 shape.widths,
                 shape.width,
-                patch=backbone.patch,
+                kept=backbone.kept,
                 readout=shape.readout,
                 batch_norm=isinstance(head, SegmentationHead),
                 bias=not dinov2,
@@ -100,6 +94,22 @@ def build(entry: Checkpoint) -> DPT:
         for head in heads
     ]
     return DPT(backbone, tasks)
+
+
+def _build_backbone(shape: Architecture) -> Backbone:
+    """Choose by the kind of timm's network what becomes of it."""
+    vit = timm.create_model(shape.backbone)
+    if isinstance(vit, Beit):
+        return BEiT(vit, shape.blocks)
+    if isinstance(vit, SwinTransformerV2):
+        return SwinV2(vit, shape.blocks)
+    if not isinstance(vit, VisionTransformer):
+        raise ValueError(f'{shape.backbone} is no vision transformer of timm that DPT knows')
+    if shape.standardization is not None:
+        return Hybrid(vit, shape.blocks, shape.standardization)
+    if shape.stem is not None:
+        return Stemmed(vit, shape.blocks, shape.stem)
+    return ViT(vit, shape.blocks, positions=shape.positions, normalize=shape.normalize)
 
 
 def load(name: str, folder: str = '') -> Trained:
@@ -151,9 +161,10 @@ def _unreadable(path: Path, name: str) -> OSError:
     except OSError:
         is_there = False
     if not is_there:
+        known = f', whose sha256 begins with {entry.sha256},' if entry.sha256 else ''
         return FileNotFoundError(
             f'the weights of {name} are not at {path}: run `dpt fetch {name}`, or bring '
-            f'{entry.address}, whose sha256 begins with {entry.sha256}, to that place'
+            f'{entry.address}{known} to that place'
         )
     return PermissionError(
         f'the weights of {name} are at {path}, but this user may not open {closed}: change its '

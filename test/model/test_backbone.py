@@ -125,9 +125,9 @@ def test_blocks_behind_the_last_tap_are_dropped():
     assert len(ViT(vit, (0, 1, 2, 3)).blocks) == 4
 
 
-def test_a_transformer_tells_the_decoder_its_channels_and_strides():
+def test_a_transformer_tells_the_decoder_its_channels_and_that_no_tap_is_a_map():
     backbone = ViT(timm.create_model('vit_tiny_patch16_224', depth=4), (0, 1, 2, 3))
-    assert (backbone.channels, backbone.strides, backbone.patch) == ((192,) * 4, (16,) * 4, 16)
+    assert (backbone.channels, backbone.kept, backbone.patch) == ((192,) * 4, 0, 16)
 
 
 def test_taps_of_a_wide_image_are_wide():
@@ -149,11 +149,11 @@ def test_taps_of_a_hybrid_are_two_stages_and_two_blocks():
     assert [tap.readout is None for tap in taps] == [True, True, False, False]
 
 
-def test_a_hybrid_tells_the_decoder_its_channels_and_strides():
+def test_a_hybrid_tells_the_decoder_its_channels_and_that_two_taps_are_maps():
     with torch.device('meta'):
         backbone = Hybrid(timm.create_model('vit_base_r50_s16_384'), (8, 11), 'dpt')
     assert backbone.channels == (256, 512, 768, 768)
-    assert backbone.strides == (4, 8, 16, 16)
+    assert backbone.kept == 2
 
 
 def test_every_convolution_before_the_tokens_is_standardized():
@@ -248,4 +248,4 @@ def test_a_stem_gives_stages_at_strides_4_and_8_and_blocks_at_16():
         (192, 4, 6),
     ]
     assert [tap.readout is None for tap in taps] == [True, True, False, False]
-    assert stemmed.channels == (8, 16, 192, 192) and stemmed.strides == (4, 8, 16, 16)
+    assert (stemmed.channels, stemmed.kept) == ((8, 16, 192, 192), 2)

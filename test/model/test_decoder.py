@@ -132,13 +132,13 @@ def test_corners_stay_where_they_are_when_a_map_is_upsampled():
 
 
 def test_the_coarsest_fusion_has_no_skip_and_the_others_have():
-    decoder = Decoder((6,) * 4, (16,) * 4, (8, 8, 8, 8), 4)
+    decoder = Decoder((6,) * 4, (8, 8, 8, 8), 4)
     assert [fusion.skip is None for fusion in decoder.fusion] == [False, False, False, True]
 
 
 @pytest.mark.parametrize('grid', [(4, 6), (3, 5)], ids=['even', 'odd'])
 def test_maps_are_fused_coarse_to_fine_up_to_half_the_image(grid):
-    decoder = Decoder((6,) * 4, (16,) * 4, (8, 9, 10, 11), 4)
+    decoder = Decoder((6,) * 4, (8, 9, 10, 11), 4)
     fused = decoder([tap(6, *grid, batch=1) for _ in range(4)])
     height, width = grid  # of stride 16
     sizes = [(1, 4, height * scale, width * scale) for scale in (1, 2, 4, 8)]
@@ -149,7 +149,7 @@ def test_maps_are_fused_coarse_to_fine_up_to_half_the_image(grid):
     ('grid', 'sides'), [((4, 6), (4, 6)), ((3, 5), (4, 6)), ((5, 4), (6, 4))], ids=str
 )
 def test_doubling_fuses_to_powers_of_two_of_the_coarsest_map(grid, sides):
-    decoder = Decoder((6,) * 4, (14,) * 4, (8, 9, 10, 11), 4, patch=14, doubling=True)
+    decoder = Decoder((6,) * 4, (8, 9, 10, 11), 4, doubling=True)
     fused = decoder([tap(6, *grid, batch=1) for _ in range(4)])
     height, width = sides  # rounded up to even: twice the coarsest
     sizes = [(1, 4, height * scale, width * scale) for scale in (1, 2, 4, 8)]
@@ -157,8 +157,8 @@ def test_doubling_fuses_to_powers_of_two_of_the_coarsest_map(grid, sides):
 
 
 def test_where_grids_are_even_doubling_changes_nothing():
-    plain = randomize(Decoder((6,) * 4, (16,) * 4, (8, 9, 10, 11), 4))
-    doubling = Decoder((6,) * 4, (16,) * 4, (8, 9, 10, 11), 4, doubling=True)
+    plain = randomize(Decoder((6,) * 4, (8, 9, 10, 11), 4))
+    doubling = Decoder((6,) * 4, (8, 9, 10, 11), 4, doubling=True)
     doubling.load_state_dict(plain.state_dict())
     taps = [tap(6, 4, 6, batch=1) for _ in range(4)]
     for one, other in zip(plain(taps), doubling(taps), strict=True):
@@ -173,18 +173,19 @@ def test_a_skip_of_another_size_is_resampled_between_half_pixels():
 
 
 def test_residual_units_may_have_no_bias():
-    decoder = Decoder((6,) * 4, (16,) * 4, (8, 9, 10, 11), 4, bias=False)
+    decoder = Decoder((6,) * 4, (8, 9, 10, 11), 4, bias=False)
     names = {name for name, _ in decoder.fusion.named_parameters() if name.endswith('bias')}
     assert names == {f'{n}.project.bias' for n in range(4)}
 
 
-def test_taps_at_a_stride_other_than_the_patch_are_used_as_they_are():
-    decoder = Decoder((5, 6, 7, 7), (4, 8, 16, 16), (5, 6, 9, 9), 4)
-    kept = [isinstance(stage, KeepStage) for stage in decoder.reassemble]
-    assert kept == [True, True, False, False]
+@pytest.mark.parametrize('kept', [0, 2, 4])
+def test_the_first_taps_are_used_as_they_are_and_the_others_reassembled(kept):
+    decoder = Decoder((5, 6, 7, 8), (5, 6, 7, 8), 4, kept=kept)
+    found = [isinstance(stage, KeepStage) for stage in decoder.reassemble]
+    assert found == [True] * kept + [False] * (4 - kept)
 
 
 def test_a_tap_too_few_is_an_error():
-    decoder = Decoder((6,) * 4, (16,) * 4, (8, 8, 8, 8), 4)
+    decoder = Decoder((6,) * 4, (8, 8, 8, 8), 4)
     with pytest.raises(ValueError, match='shorter'):
         decoder([tap() for _ in range(3)])

@@ -1,8 +1,8 @@
 """One backbone for several tasks, and which inputs are refused."""
 
-from dpt_ros.model.backbone import Hybrid, StandardizedConv2d, ViT
+from dpt_ros.model.backbone import check_multiples, Hybrid, StandardizedConv2d, ViT
 from dpt_ros.model.decoder import Decoder
-from dpt_ros.model.dpt import check_size, DPT, freeze, Task
+from dpt_ros.model.dpt import DPT, freeze, Task
 from dpt_ros.model.heads import DepthHead, SegmentationHead
 import pytest
 import timm
@@ -12,9 +12,7 @@ import torch
 def build(*heads):
     torch.manual_seed(0)
     backbone = ViT(timm.create_model('vit_tiny_patch16_224', depth=4), (0, 1, 2, 3))
-    tasks = [
-        Task(Decoder(backbone.channels, backbone.strides, (8, 8, 8, 8), 8), head) for head in heads
-    ]
+    tasks = [Task(Decoder(backbone.channels, (8, 8, 8, 8), 8), head) for head in heads]
     return DPT(backbone, tasks)
 
 
@@ -99,8 +97,8 @@ def test_a_size_refused_comes_with_the_nearest_that_is_not(width, height, multip
         f'must be multiples of {multiple}; use {nearest}$'
     )
     with pytest.raises(ValueError, match=message):
-        check_size(width, height, multiple)
-    check_size(*map(int, nearest.split('x')), multiple)  # and that one passes
+        check_multiples(width, height, multiple)
+    check_multiples(*map(int, nearest.split('x')), multiple)  # and that one passes
 
 
 def test_an_image_of_a_wrong_size_never_reaches_the_backbone(network):
@@ -118,7 +116,7 @@ def test_a_frozen_network_is_for_inference_only():
 
 def test_a_frozen_hybrid_has_no_weights_left_to_standardize():
     backbone = Hybrid(timm.create_model('vit_base_r50_s16_384', depth=2), (0, 1), 'dpt')
-    decoder = Decoder(backbone.channels, backbone.strides, (256, 512, 8, 8), 8)
+    decoder = Decoder(backbone.channels, (256, 512, 8, 8), 8, kept=2)
     network = freeze(DPT(backbone, [Task(decoder, DepthHead(8))]))
     convolutions = [m for m in network.modules() if isinstance(m, StandardizedConv2d)]
     assert convolutions

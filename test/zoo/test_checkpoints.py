@@ -195,8 +195,9 @@ def test_the_camera_of_hypersim_sees_60_degrees():
 def test_a_file_is_as_large_as_its_tensors_and_a_little_more(name):
     with torch.device('meta'):
         ours = sum(p.numel() for p in store.build(CHECKPOINTS[name]).parameters())
-    # More is a classifier of ImageNet, an auxiliary head, a skip that is not used, indices.
-    assert 1 < CHECKPOINTS[name].size / (4 * ours) < 1.06
+    # More is a classifier of ImageNet, an auxiliary head, a skip that is not used, indices, of
+    # which MiDaS 3.1 has many: `test_midas` counts them.
+    assert 1 < CHECKPOINTS[name].size / (4 * ours) < (1.16 if 'beit' in name else 1.06)
 
 
 def test_the_embedded_file_has_the_size_told():

@@ -54,6 +54,8 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     'dpt_large_midas_hf': SQUARE,
     'dpt_hybrid_midas_hf': SQUARE,
     'dpt_large_ade20k_hf': SQUARE | {'size': {'height': 480, 'width': 480}},
+    'dpt_beit_base_384_hf': SQUARE | {'ensure_multiple_of': 32},
+    'dpt_swin2_tiny_256_hf': SQUARE | {'size': {'height': 256, 'width': 256}},
     'dpt_dinov2_small_kitti_hf': DINOV2,
 }
 SIZES = [(640, 480), (640, 360), (300, 700), (37, 51), (384, 384)]
@@ -65,6 +67,11 @@ KNOWN = {
     'dpt_large_midas_hf': [[6.3199, 6.3629, 6.4148], [6.3850, 6.3615, 6.4166]],
     'dpt_large_ade20k_hf': [[4.0480, 4.2420, 4.4360], [4.3124, 4.5693, 4.8261]],
     'dpt_hybrid_midas_hf': [[564.37, 561.46, 565.11], [543.71, 556.49, 559.58]],
+    'dpt_beit_base_384_hf': [[2669.7061, 2663.7144, 2674.9399], [2633.9326, 2650.9092, 2665.4270]],
+    'dpt_swin2_tiny_256_hf': [
+        [1032.7719, 1025.1886, 1030.2661],
+        [1023.7619, 1021.0075, 1024.9121],
+    ],
     'dpt_dinov2_small_kitti_hf': [[6.0336, 7.1502, 7.4130], [6.8977, 7.2383, 7.2268]],
     'depth_anything_v1_small_hf': [[8.8223, 8.6483, 8.6216], [8.3332, 8.6047, 8.7545]],
     'depth_anything_v2_small_hf': [[2.6751, 2.6211, 2.6571], [2.5820, 2.6138, 2.6271]],
@@ -114,7 +121,8 @@ def test_the_rules_of_the_authors_are_others(name: str):
         feed(image, entry) for entry in (HUGGINGFACE[name], CHECKPOINTS[name.removesuffix('_hf')])
     )
     positions = HUGGINGFACE[name].architecture.positions
-    assert theirs.shape != authors.shape or positions == 'huggingface'
+    if theirs.shape == authors.shape and positions != 'huggingface':
+        assert (theirs - authors).abs().max() > 0.1  # filtered otherwise
 
 
 @pytest.mark.parametrize('mode', ['bilinear', 'bicubic'])
