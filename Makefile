@@ -15,7 +15,7 @@ endif
 export AMENT_PREFIX_PATH := $(abspath $(VENV))
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
-.PHONY: help demo test lint pins clean
+.PHONY: help demo test soak lint pins clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -39,6 +39,10 @@ test: lint $(VENV)/.package ## lint, then every test; ARGS="..." is passed to th
 	@echo 'pytest -m "not graph", on every core'
 	@$(BIN)/pytest -q -m 'not graph' --numprocesses auto --dist loadfile $(ARGS)
 
+soak: $(VENV)/.test $(VENV)/.package ## the long run, 31 minutes; ARGS="--minutes 5" is passed on
+	@DPT_ROS_ROUNDS=500 $(BIN)/pytest -q -m graph test/ros/test_lifecycle.py
+	@$(BIN)/python test/soak/soak.py $(ARGS)
+
 pins: $(VENV)/.uv ## solve requirements/*.in anew into requirements/*.txt
 	@cd requirements && for name in run cluster test; do \
 		../$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade \
@@ -46,7 +50,7 @@ pins: $(VENV)/.uv ## solve requirements/*.in anew into requirements/*.txt
 	done
 
 clean: ## remove .venv and all that was built
-	rm -rf $(VENV) demo build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo soak build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(VENV)/.uv: scripts/venv.sh

@@ -1,0 +1,41 @@
+"""The long run sees what it is there to see."""
+
+import numpy as np
+import pytest
+from soak import judge, Run
+
+
+def seen(memory=lambda t: 500.0 + 0 * t, latency=lambda t: 50.0 + 0 * t, lost=0, files=(9, 9)):
+    """Make up ten minutes at one frame a second."""
+    times = np.arange(600.0)
+    counts = {'in': 600, 'out': 590 - lost, 'dropped': 10, 'faults': 0}
+    memories, latencies = memory(times).tolist(), latency(times).tolist()
+    entities = [files[0]] * 300 + [files[1]] * 300
+    return Run(
+        times.tolist(), memories, entities, entities, times.tolist(), latencies, 600, counts
+    )
+
+
+def broken(run):
+    return [promise for promise, (kept, _) in judge(run).items() if not kept]
+
+
+def test_a_steady_run_keeps_every_promise():
+    assert broken(seen()) == []
+
+
+@pytest.mark.parametrize(
+    ('run', 'promise'),
+    [
+        (seen(memory=lambda t: 500 + 10 * t / 600), 'memory'),  # 2 % in ten minutes
+        (seen(latency=lambda t: 50 + 10 * t / 600), 'latency'),
+        (seen(files=(9, 10)), 'threads and files'),
+        (seen(lost=1), 'counted'),
+    ],
+)
+def test_what_goes_wrong_slowly_is_seen(run, promise):
+    assert broken(run) == [promise]
+
+
+def test_what_is_taken_at_the_beginning_is_no_growth():
+    assert broken(seen(memory=lambda t: 500.0 - 100 * (t < 100))) == []
