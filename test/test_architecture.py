@@ -99,6 +99,7 @@ RULES = {
             'ros/node.py',
             'ros/main.py',
             'ros/diagnostics.py',
+            'ros/silence.py',
             'tools/demo*.py',
             'bench/node.py',
         ),

@@ -20,7 +20,7 @@ from dpt_ros.perception.cleanup import clean, flying
 from dpt_ros.perception.paint import blend, look_up, only
 from dpt_ros.perception.points import pack_points
 from dpt_ros.perception.preprocess import feed, network_size
-from dpt_ros.perception.runtime import Runtime
+from dpt_ros.perception.runtime import NetworkError, Runtime
 from dpt_ros.perception.scale import check_mode, metres, restore_size
 from dpt_ros.zoo.checkpoints import Checkpoint, Resize
 from dpt_ros.zoo.labels import Labels, load_labels
@@ -151,6 +151,12 @@ class Perception:
         )
 
     @property
+    def networks(self) -> dict[str, Trained]:
+        """The network of each task that has one."""
+        given = {'depth': self._depth, 'segmentation': self._segmentation}
+        return {task: trained for task, trained in given.items() if trained is not None}
+
+    @property
     def products(self) -> frozenset[str]:
         """What these networks can give, out of `PRODUCTS`."""
         tasks = set()
@@ -276,7 +282,7 @@ class Perception:
             with _stage(seconds, 'preprocess'):
                 image = feed(pixels, one.entry, one.resize)
             with _stage(seconds, 'network'):
-                raw |= one.runtime(image, its_tasks)
+                raw |= _believable(one.runtime(image, its_tasks))
         return raw
 
     def _finish(
@@ -408,6 +414,25 @@ def _resize_rule(entry: Checkpoint, side: int) -> Resize:
         return entry.resize
     rule = 'stretch' if entry.resize.rule == 'stretch' else 'lower_bound'
     return replace(entry.resize, width=side, height=side, rule=rule)
+
+
+def _believable(raw: dict[str, Tensor]) -> dict[str, Tensor]:
+    """
+    Make infinite depth unknown, lest it pass for far; refuse an image that has nothing else.
+
+    Of a pixel with a score that is no number nobody can tell the class: one is enough to refuse.
+    """
+    for task, values in raw.items():
+        finite = values.isfinite()
+        each = finite.flatten(1)
+        if task == 'depth' and not finite.all():
+            raw[task] = values.masked_fill(~finite, torch.nan)
+        if not (each.any(dim=1) if task == 'depth' else each).all():
+            raise NetworkError(
+                f'the network for {task} gave no finite number: with precision float16 set '
+                'float32 or bfloat16; else its weights are damaged, fetch them again'
+            )
+    return raw
 
 
 @contextmanager

@@ -52,6 +52,16 @@ def memory_in_use(device: torch.device) -> int:
     return pages * resource.getpagesize()
 
 
+class NetworkError(RuntimeError):
+    """A network gave nothing that could be a result."""
+
+
+def free_memory() -> None:
+    """Give memory that no tensor holds back to the device."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 class Runtime:
     """One network on one device."""
 

@@ -7,10 +7,11 @@ from threading import Lock
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from dpt_ros.ros.faults import FAULTS
 import numpy as np
 from std_msgs.msg import Header
 
-FAULTS = 'faults:'
+PREFIX = 'faults:'
 FRAMES = ('frames in', 'frames out', 'frames dropped')  # of all cameras, and of each of many
 WINDOW = 300  # frames that the percentiles of a stage are taken over
 
@@ -37,7 +38,7 @@ class Statistics:
     def fault(self, kind: str) -> None:
         """Count something that cost a frame, or its points."""
         with self._lock:
-            self._counts[f'{FAULTS} {kind}'] += 1
+            self._counts[f'{PREFIX} {kind}'] += 1
 
     def report(
         self,
@@ -46,6 +47,7 @@ class Statistics:
         idle: str,
         period: float,
         silent: Sequence[str] = (),
+        hanging: str = '',
     ) -> 'Report':
         """
         Describe the time since the last report.
@@ -55,6 +57,7 @@ class Statistics:
         :param idle: why nothing is expected to happen, such as 'paused'; empty: it is.
         :param period: seconds since the last report.
         :param silent: of which cameras no image came, as sentences.
+        :param hanging: where a frame hangs, see `Worker.hanging`.
         """
         with self._lock:
             totals = {**dict.fromkeys(FRAMES, 0), **self._counts, **counts}
@@ -67,8 +70,8 @@ class Statistics:
         for stage, times in stages.items():
             p50, p95 = np.percentile(times, (50, 95))
             values[f'{stage} [ms] p50, p95, max'] = f'{p50:.1f}, {p95:.1f}, {times.max():.1f}'
-        faults = [name for name, count in new.items() if count and name.startswith(FAULTS)]
-        return Report(values, new['frames out'], new['frames in'], faults, idle, silent)
+        faults = [kind for kind in FAULTS if new.get(f'{PREFIX} {kind}')]
+        return Report(values, new['frames out'], new['frames in'], faults, idle, silent, hanging)
 
 
 @dataclass(frozen=True)
@@ -78,21 +81,28 @@ class Report:
     values: Mapping[str, str]  # name -> value, as text
     frames: int  # that went out
     images: int  # that came in
-    faults: Sequence[str]  # kinds that occurred
+    faults: Sequence[str]  # kinds that occurred, keys of FAULTS
     idle: str = ''  # why nothing was to happen
     silent: Sequence[str] = ()  # of which cameras no image came
+    hanging: str = ''  # where a frame hangs
 
     @property
     def level(self) -> bytes:
-        """WARN if something went wrong or nothing came, else OK."""
-        troubled = self.faults or self.silent or not (self.images or self.idle)
-        return DiagnosticStatus.WARN if troubled else DiagnosticStatus.OK
+        """As bad as the worst fault; WARN if nothing came that should, else OK."""
+        kinds = [*self.faults, 'stalled'] if self.hanging else self.faults
+        levels = [FAULTS[kind].level for kind in kinds]
+        if self.silent or not (self.images or self.idle):
+            levels.append(DiagnosticStatus.WARN)
+        return max(levels, default=DiagnosticStatus.OK)
 
     @property
     def message(self) -> str:
-        """The state in a few words."""
+        """The state in a few words, the worst first."""
+        if self.hanging:
+            return f'stalled: {self.hanging}'
         if self.faults:
-            return ', '.join(self.faults)
+            worst = sorted(self.faults, key=lambda kind: FAULTS[kind].level, reverse=True)
+            return '; '.join(f'{kind}: {FAULTS[kind].cause}' for kind in worst)
         if self.idle or self.silent or not self.images:
             return self.idle or ', '.join(self.silent) or 'no image came'
         return f'{self.frames} frames out' if self.frames else 'nobody listens'

@@ -21,9 +21,11 @@ from dpt_ros.ros.diagnostics import encode_diagnostics, Statistics
 from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Output, OUTPUTS, topic_of
 from dpt_ros.ros.parameters import Parameters
 from dpt_ros.ros.processor import choose_matrix, open_perception
+from dpt_ros.ros.silence import why_silent
 from dpt_ros.ros.worker import Camera, Worker
 from dpt_ros.zoo.labels import Labels
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
@@ -86,6 +88,8 @@ class DptNode(LifecycleNode):
         self._heard: dict[str, str] = {}  # camera -> topic of its images
         self._came: dict[str, int] = {}  # camera -> images so far
         self._silence: dict[str, int] = {}  # camera -> seconds without an image
+        self._why: dict[str, Callable[[], str]] = {}  # camera -> asks the graph why
+        self._hung = ''  # where a frame hung when the log was told
         self._undo_configure: list[Callable[[], Any]] = []
         self._undo_activate: list[Callable[[], Any]] = []
 
@@ -120,7 +124,7 @@ class DptNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._advertise(self._perception)
         seconds = perf_counter() - began
-        self.get_logger().info(f'{self._summary()}, ready after {seconds:.1f} s')
+        self.get_logger().info(f'{_summary(self._perception)}, ready after {seconds:.1f} s')
         return super().on_configure(state)
 
     @tells
@@ -150,6 +154,10 @@ class DptNode(LifecycleNode):
         self._worker.start()
         self._undo_activate = [self._worker.stop, partial(setattr, self, '_worker', None)]
         qos = QoSProfile(depth=1, reliability=RELIABILITIES[chosen.qos_input])
+        self._why = {
+            name: partial(why_silent, self, heard, kind, qos)
+            for name, heard in self._heard.items()
+        }
         for name in chosen.cameras:
             put_image = partial(self._put_image, self._worker, name)
             put_info = partial(self._worker.put_info, name)
@@ -281,7 +289,11 @@ class DptNode(LifecycleNode):
                 publishers += self._label_infos
         self._statistics = Statistics()
         diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
-        timer = self.create_timer(1.0, partial(self._publish_diagnostics, diagnostics, perception))
+        timer = self.create_timer(  # of real time: that of a simulation may stand still
+            1.0,
+            partial(self._publish_diagnostics, diagnostics, perception),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
         service = self.create_service(SetBool, '~/enable', self._on_enable)
         self._undo_configure = [
             partial(self.destroy_timer, timer),
@@ -339,10 +351,21 @@ class DptNode(LifecycleNode):
             counts.update(its)
             counts.update({f'{name}: {what}': count for what, count in its.items() if name})
         memory = {'device memory [MB]': f'{memory_in_use(perception.device) / 1e6:.0f}'}
+        networks = {
+            f'{task} network': f'{trained.name}, sha256 {trained.sha256[:16]}'
+            for task, trained in perception.networks.items()
+        }
         idle = 'inactive' if self._worker is None else '' if self._enabled else 'paused'
         came = {name: its['frames in'] for name, its in cameras.items()}
         silent = self._listen_for_silence(came) if not idle else []
-        report = self._statistics.report(counts, memory, idle, period=1.0, silent=silent)
+        report = self._statistics.report(
+            counts,
+            {**networks, **memory},
+            idle,
+            period=1.0,
+            silent=silent,
+            hanging=self._look_for_stall(),
+        )
         now, name = self.get_clock().now().to_msg(), self.get_fully_qualified_name()
         hardware = str(perception.device)
         publisher.publish(encode_diagnostics(now, f'{name}: perception', hardware, report))
@@ -357,18 +380,21 @@ class DptNode(LifecycleNode):
                 silent.append(f'no image for {seconds} s on {self._heard[name]}')
             if seconds >= SILENCE and (seconds - SILENCE) % 60 == 0:
                 self.get_logger().warning(
-                    f'no image came for {seconds} s on {self._heard[name]}: is the camera '
-                    'running, and is the topic remapped to its name? (ros2 topic info -v tells)'
+                    f'no image for {seconds} s on {self._heard[name]}: {self._why[name]()}'
                 )
         self._came = came
         return silent
 
-    def _summary(self) -> str:
-        """Name the networks and the device in one line."""
-        chosen = self._chosen
-        tasks = {'depth': chosen.depth_model, 'segmentation': chosen.segmentation_model}
-        networks = ', '.join(f'{task} by {name}' for task, name in tasks.items() if name)
-        return f'{networks} on {self._perception and self._perception.device}'
+    def _look_for_stall(self) -> str:
+        """Say where the worker hangs, if it does; the log is told once."""
+        patience = self._chosen.limits_frame_seconds
+        hanging = self._worker.hanging(patience) if self._worker is not None else ''
+        if hanging and not self._hung:
+            self.get_logger().error(
+                f'{hanging}, more than limits.frame_seconds ({patience:g} s): the next ones wait'
+            )
+        self._hung = hanging
+        return hanging
 
     def _age(self, message: Image | CompressedImage) -> float:
         """Return the seconds since a message's stamp, whatever that is."""
@@ -380,6 +406,12 @@ class DptNode(LifecycleNode):
 def output_qos(chosen: Parameters) -> QoSProfile:
     """Return the QoS of the outputs of an image."""
     return QoSProfile(depth=2, reliability=RELIABILITIES[chosen.qos_output])
+
+
+def _summary(perception: Perception) -> str:
+    """Name the networks and the device in one line."""
+    networks = (f'{task} by {trained.name}' for task, trained in perception.networks.items())
+    return f'{", ".join(networks)} on {perception.device}'
 
 
 def _undo(steps: list[Callable[[], Any]]) -> None:

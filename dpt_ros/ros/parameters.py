@@ -105,6 +105,12 @@ class Parameters:
         "Names of the cameras, such as ['front', 'rear']: inputs and outputs of each begin with "
         'its name, as front/image and ~/front/depth/image. Empty: one camera, without prefix.',
     )
+    limits_frame_seconds: float = parameter(
+        'limits.frame_seconds',
+        10.0,
+        'A frame that takes longer makes /diagnostics an ERROR, which names where it hangs [s].',
+        bounds=(0.1, 3600.0),
+    )
     camera_use: str = parameter(
         'camera.use',
         'auto',

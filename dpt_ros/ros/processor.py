@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 from dpt_ros.perception.pipeline import Frame, Perception, Result
-from dpt_ros.perception.runtime import choose_device, choose_precision
+from dpt_ros.perception.runtime import choose_device, choose_precision, free_memory
 from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image, rectified
 from dpt_ros.ros.outputs import Origin, Output
 from dpt_ros.ros.parameters import options, Parameters
@@ -96,6 +96,7 @@ class Processor:
                 yield group[0][1]
                 return
         if results is None:  # told apart here, where the memory of the failure is free again
+            free_memory()
             for one in group:
                 yield from self._run([one], wanted, parameters)
             return

@@ -6,13 +6,17 @@ Nothing is computed that nobody subscribed to; see `processor` for the way of a 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+import sys
 from threading import Thread
 from time import perf_counter
 import traceback
 from typing import Any
 
 from dpt_ros.perception.pipeline import Perception
+from dpt_ros.perception.runtime import free_memory
 from dpt_ros.ros.diagnostics import Statistics
+from dpt_ros.ros.faults import ERROR, FAULTS, kind_of
 from dpt_ros.ros.mailbox import Mailbox
 from dpt_ros.ros.outputs import Output
 from dpt_ros.ros.parameters import Parameters
@@ -20,6 +24,7 @@ from dpt_ros.ros.processor import Job, Outcome, Processor
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 THROTTLE = 10.0  # seconds between two log lines of one kind
+PACKAGE = str(Path(__file__).parents[1])
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,9 @@ class Worker:
         self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
         self._infos: dict[str, CameraInfo] = {}
         self._hinted: set[tuple[str, str]] = set()  # (camera, what was told): once is enough
+        self._traced: set[tuple[type, str]] = set()  # errors whose traceback was told, by place
+        self._told: dict[str, float] = {}  # kind of fault -> when it was logged
+        self._began: float | None = None  # when the frames in flight were taken up
         self._thread = Thread(target=self._run, name='dpt worker', daemon=True)
 
     def start(self) -> None:
@@ -90,12 +98,29 @@ class Worker:
             for name in self._cameras
         }
 
+    def hanging(self, patience: float) -> str:
+        """
+        Say for how long the frames in flight have been there, and in which line of ours.
+
+        :param patience: seconds that they may take; until then the answer is empty.
+        """
+        began, thread = self._began, self._thread.ident
+        seconds = 0.0 if began is None else perf_counter() - began
+        if seconds <= patience or thread is None:
+            return ''
+        stack = traceback.extract_stack(sys._current_frames().get(thread))
+        ours = [f for f in stack if f.filename.startswith(PACKAGE)]
+        place = f' in {Path(ours[-1].filename).name}, {ours[-1].name}' if ours else ''
+        return f'a frame has taken {seconds:.0f} s{place}'
+
     def _run(self) -> None:
         while (images := self._mailbox.take()) is not None:
+            self._began = perf_counter()
             try:
                 self._process(images)
-            except Exception:  # whatever it is, the next frames get their chance
-                self._lose('internal', self._logger.error, traceback.format_exc())
+            except Exception as error:  # whatever it is, the next frames get their chance
+                self._lose(error, '')
+            self._began = None
 
     def _process(self, images: Mapping[str, Image | CompressedImage]) -> None:
         """Make of the newest image of each camera all that somebody listens to."""
@@ -129,11 +154,8 @@ class Worker:
     def _tell(self, outcome: Outcome) -> None:
         """Count and log what is wrong with a frame."""
         name = outcome.job.source and f'{outcome.job.source}: '
-        if isinstance(outcome.error, ValueError):
-            self._lose('image', self._logger.warning, f'{name}{outcome.error}')
-        elif outcome.error is not None:
-            text = ''.join(traceback.format_exception(outcome.error))
-            self._lose('internal', self._logger.error, f'{name}{text}')
+        if outcome.error is not None:
+            self._lose(outcome.error, name)
         if outcome.misfit is not None:
             self._statistics.fault('camera_info')
             self._logger.warning(
@@ -147,8 +169,28 @@ class Worker:
                 f'{name}{outcome.hint}: depth and labels flow, points wait for it'
             )
 
-    def _lose(self, kind: str, log: Callable[..., Any], reason: str) -> None:
+    def _lose(self, error: Exception, name: str) -> None:
         """Count a frame that is lost and tell why, unless all is coming to its end."""
-        if self._alive():
-            self._statistics.fault(kind)
-            log(f'a frame is lost: {reason}', throttle_duration_sec=THROTTLE)
+        if not self._alive():
+            return
+        kind = kind_of(error)
+        self._statistics.fault(kind)
+        reason = str(error)
+        if kind == 'internal':
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = type(error), f'{last.filename}:{last.lineno}'
+            reason = f'{place[0].__name__} in {place[1]}: {error}'
+            if place not in self._traced:
+                self._traced.add(place)
+                reason = ''.join(traceback.format_exception(error))
+                self._told.pop(kind, None)
+        now = perf_counter()
+        if now - self._told.get(kind, -THROTTLE) >= THROTTLE:  # rclpy throttles lines, not kinds
+            self._told[kind] = now
+            if FAULTS[kind].level == ERROR:
+                self._logger.error(f'a frame is lost: {name}{reason}')
+            else:
+                self._logger.warning(f'a frame is lost: {name}{reason}')
+        if kind == 'memory':
+            error.__traceback__ = None  # it holds what the frame was made of
+            free_memory()

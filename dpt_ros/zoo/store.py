@@ -6,6 +6,7 @@ Nothing here uses the network, and no file is ever executed: PyTorch files are r
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 import hashlib
 import os
 from pathlib import Path
@@ -29,6 +30,7 @@ import torch
 from torch import Tensor
 
 EMBEDDED = Path(__file__).with_name('weights')  # what comes with the package
+SUFFIXES = ('.safetensors', '.pt', '.pth', '.bin')  # of files of weights
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Trained:
     name: str
     checkpoint: Checkpoint
     network: DPT  # frozen, float32, on the CPU
+    sha256: str = ''  # of the file that the weights came from; empty: from none
 
 
 def checkpoint(name: str) -> Checkpoint:
@@ -124,16 +127,13 @@ def load(name: str, folder: str = '') -> Trained:
     :raises OSError: for a file that is missing or cannot be read.
     """
     network = build_with(name, folder)
-    return Trained(name, checkpoint(name), freeze(network.float()))
+    digits = _fingerprint(_locate(name, folder))
+    return Trained(name, checkpoint(name), freeze(network.float()), digits)
 
 
 def build_with(name: str, folder: str = '') -> DPT:
     """Build the network called `name` with its weights, to be trained further; see `load`."""
-    entry, path = checkpoint(name), weights_path(name, folder)
-    if os.path.isfile(given := weights_folder(folder)):
-        path = given
-    if not (os.path.isfile(path) and os.access(path, os.R_OK)):
-        raise _unreadable(path, name)
+    entry, path = checkpoint(name), _locate(name, folder)
     if path.name == entry.file:
         verify(path, entry)
     with torch.device('meta'):
@@ -149,6 +149,21 @@ def build_with(name: str, folder: str = '') -> DPT:
             f'{path} does not hold the weights of {name}: {reason[-1].strip()}'
         ) from None
     return network
+
+
+def _locate(name: str, folder: str) -> Path:
+    """Return the file that the weights of `name` are read from, which is there."""
+    path = weights_path(name, folder)
+    given = weights_folder(folder)
+    if os.path.isfile(given):
+        path = given
+    elif given.suffix in SUFFIXES and not given.exists():
+        raise FileNotFoundError(
+            f'the file of weights {given} is not there: correct its name, or name a folder'
+        )
+    if not (os.path.isfile(path) and os.access(path, os.R_OK)):
+        raise _unreadable(path, name)
+    return path
 
 
 def _unreadable(path: Path, name: str) -> OSError:
@@ -176,7 +191,7 @@ def verify(path: Path, entry: Checkpoint) -> None:
     """Refuse a file that has not the size and checksum of the published one, as far as known."""
     if has_wrong_size(path, entry):
         found = f'{path.stat().st_size} bytes where {entry.size} are'
-    elif (digits := checksum(path)).startswith(entry.sha256 or ''):
+    elif (digits := _fingerprint(path)).startswith(entry.sha256 or ''):
         return
     else:
         found = f'sha256 {digits} where {entry.sha256} is'
@@ -198,6 +213,17 @@ def checksum(path: Path) -> str:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _fingerprint(path: Path) -> str:
+    """Return the checksum of a file, computed once as long as it does not change."""
+    facts = path.stat()
+    return _checksum_of(path, facts.st_ino, facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=8)
+def _checksum_of(path: Path, *_: int) -> str:
+    return checksum(path)
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from dpt_ros.ros.diagnostics import encode_diagnostics, Report, Statistics, WINDOW
+from dpt_ros.ros.faults import FAULTS
 import pytest
 
 
@@ -98,14 +99,33 @@ def test_only_new_faults_are_news():
     statistics.fault('image')
     first = report(statistics, frames_in=1)
     second = report(statistics, frames_in=2)
-    assert (first.level, first.message) == (DiagnosticStatus.WARN, 'faults: image')
+    assert (first.level, first.faults) == (DiagnosticStatus.WARN, ['image'])
+    assert first.message == 'image: an image could not be read, and is lost'
     assert (second.level, second.faults) == (DiagnosticStatus.OK, [])
     assert second.values['faults: image'] == '1'
     statistics.fault('image')
     statistics.fault('internal')
     third = report(statistics, frames_in=3)
-    assert third.level == DiagnosticStatus.WARN
-    assert third.message == 'faults: image, faults: internal'
+    assert third.level == DiagnosticStatus.ERROR
+    assert [part.partition(':')[0] for part in third.message.split('; ')] == ['internal', 'image']
+
+
+@pytest.mark.parametrize(('kind', 'fault'), FAULTS.items(), ids=FAULTS.keys())
+def test_the_level_is_that_of_the_worst_fault(kind, fault):
+    statistics = Statistics()
+    statistics.fault(kind)
+    statistics.fault('image')
+    state = report(statistics, frames_in=1)
+    assert state.level == max(fault.level, DiagnosticStatus.WARN)
+    assert fault.cause in state.message
+
+
+def test_a_frame_that_hangs_is_an_error_and_named_first():
+    statistics = Statistics()
+    statistics.fault('image')
+    state = statistics.report({}, {}, '', 1.0, hanging='a frame has taken 12 s in x.py, run')
+    assert state.level == DiagnosticStatus.ERROR
+    assert state.message == 'stalled: a frame has taken 12 s in x.py, run'
 
 
 def test_a_camera_that_falls_silent_is_a_warning_until_it_is_back():
@@ -135,13 +155,14 @@ def test_a_fault_says_more_than_a_pause():
     statistics = Statistics()
     statistics.fault('image')
     state = report(statistics, idle='paused')
-    assert (state.level, state.message) == (DiagnosticStatus.WARN, 'faults: image')
+    assert (state.level, state.faults) == (DiagnosticStatus.WARN, ['image'])
+    assert state.message.startswith('image: ')
 
 
 def test_a_fault_says_more_than_a_silent_camera():
     statistics = Statistics()
     statistics.fault('camera_info')
-    assert report(statistics).message == 'faults: camera_info'
+    assert report(statistics).message.startswith('camera_info: ')
 
 
 @pytest.mark.parametrize('fault', [False, True])
@@ -157,5 +178,5 @@ def test_the_message_is_one_status_with_its_values(fault: bool):
     assert message.header.stamp == stamp
     assert (status.name, status.hardware_id) == ('/camera/dpt: perception', 'cuda:0')
     assert status.level == (DiagnosticStatus.WARN if fault else DiagnosticStatus.OK)
-    assert status.message == ('faults: image' if fault else '1 frames out')
+    assert status.message == state.message
     assert {pair.key: pair.value for pair in status.values} == state.values

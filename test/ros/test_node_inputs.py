@@ -172,15 +172,6 @@ def test_a_camera_that_zooms_is_followed_and_one_that_stays_is_computed_once(gra
     assert computed == [60.0, 40.0]
 
 
-def test_silence_is_told_with_the_topic_and_a_cure(graph, capfd):
-    graph.start_node(arguments=['-r', 'image:=front/image_raw'])
-    lines = []
-    graph.until(lambda: lines.append(capfd.readouterr().err) or 'no image came' in ''.join(lines))
-    (line,) = [line for line in ''.join(lines).splitlines() if 'no image came' in line]
-    assert 'on /front/image_raw' in line
-    assert 'remapped' in line
-
-
 def test_diagnostics_tell_what_goes_on(graph):
     graph.start_node()
     told = graph.listen('/diagnostics', DiagnosticArray)
