@@ -37,6 +37,7 @@ OPTIONS = Options(
     depth_min=0.0,
     depth_max=math.inf,
     depth_edge_angle=0.0,
+    depth_steadiness=0.0,
     depth_color_max=10.0,
     segmentation_min_confidence=0.0,
     segmentation_overlay_opacity=0.0,
@@ -45,8 +46,20 @@ OPTIONS = Options(
     points_exclude_classes='',
     points_only_classes='',
     points_clearing_distance=0.0,
+    scale_mode='model',
     scale_factor=1.0,
     scale_offset=0.0,
+    scale_smoothing_seconds=0.0,
+    scale_hold_seconds=1.0,
+    scale_jump=0.2,
+    scale_min_points=50,
+    scale_reference_tolerance=0.05,
+    scale_ground_classes='',
+    scale_ground_share=0.03,
+    scale_camera_height=0.5,
+    scale_camera_pitch=0.0,
+    scale_camera_roll=0.0,
+    scale_gravity='fixed',
 )
 
 
@@ -178,20 +191,20 @@ class Network:
             trained if 'segmentation' in entry.tasks else None,
             device=device,
             dtype=self.dtype,
-            scale_mode='none' if relative else 'model',
         )
+        self._options = replace(OPTIONS, scale_mode='none') if relative else OPTIONS
         self._given = next(iter(protocols.values())).given if protocols else whole
         self._multiscale = multiscale
         wanted = {'depth', 'inverse_depth'} if protocols else set()
         wanted |= set() if multiscale else {'labels'}
-        self._wanted = wanted & self._perception.products
+        self._wanted = wanted & self._perception.available(self._options)
 
     def __call__(self, sample: Sample) -> Answer:
         """Answer for the pixels that the protocol gives; NaN beside them."""
         rows, columns = sample.rgb.shape[:2]
         window = self._given(rows, columns)
         frame = Frame('', None, np.ascontiguousarray(sample.rgb[window]), None)
-        (result,) = self._perception([frame], self._wanted, OPTIONS)
+        (result,) = self._perception([frame], self._wanted, self._options)
         found = dict(result.products)
         if self._multiscale:
             found['labels'] = multiscale_labels(self._perception.scores, sample.rgb, self._device)

@@ -21,8 +21,12 @@ from dpt_ros.perception.paint import blend, look_up, only
 from dpt_ros.perception.points import pack_points
 from dpt_ros.perception.preprocess import feed, network_size
 from dpt_ros.perception.runtime import NetworkError, Runtime
-from dpt_ros.perception.scale import check_mode, metres, restore_size
-from dpt_ros.zoo.checkpoints import Checkpoint, Resize
+from dpt_ros.perception.scale.ground import Vector
+from dpt_ros.perception.scale.metres import depth_of_weights, metres_of_inverse
+from dpt_ros.perception.scale.scaler import check_mode, GROUND, Reference, Scaler, Settings, Sight
+from dpt_ros.perception.scale.tracker import Scale
+from dpt_ros.perception.steady import Steadiness
+from dpt_ros.zoo.checkpoints import Checkpoint, Depth, RelativeDepth, Resize
 from dpt_ros.zoo.labels import Labels, load_labels
 from dpt_ros.zoo.store import Trained
 import numpy as np
@@ -51,6 +55,9 @@ class Frame:
     header: object  # whatever came with the image; goes back with its result, untouched
     pixels: np.ndarray  # (H, W, 3) uint8, RGB
     camera: Camera | None  # None: not calibrated
+    seconds: float = 0.0  # when it was taken
+    references: Sequence[Reference] = ()  # measured depth that came since the last frame
+    down: Vector | None = None  # as an IMU has it, see scale_gravity; None: not known
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Options:
     depth_min: float
     depth_max: float
     depth_edge_angle: float
+    depth_steadiness: float
     depth_color_max: float
     segmentation_min_confidence: float
     segmentation_overlay_opacity: float
@@ -71,8 +79,20 @@ class Options:
     points_exclude_classes: str
     points_only_classes: str
     points_clearing_distance: float
+    scale_mode: str
     scale_factor: float
     scale_offset: float
+    scale_smoothing_seconds: float
+    scale_hold_seconds: float
+    scale_jump: float
+    scale_min_points: int
+    scale_reference_tolerance: float
+    scale_ground_classes: str
+    scale_ground_share: float
+    scale_camera_height: float
+    scale_camera_pitch: float
+    scale_camera_roll: float
+    scale_gravity: str
 
 
 @dataclass
@@ -85,6 +105,8 @@ class Result:
     camera: Camera | None  # of the maps
     products: dict[str, np.ndarray] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # spent in each stage
+    available: frozenset[str] = frozenset(PRODUCTS)  # what could have been asked of it
+    scale: Scale | None = None  # of its metres; None: nobody asked for them
 
 
 @dataclass(frozen=True)
@@ -107,7 +129,6 @@ class Perception:
         *,
         device: torch.device,
         dtype: torch.dtype,
-        scale_mode: str = 'model',
         network_side: int = 0,
     ):
         """
@@ -116,20 +137,20 @@ class Perception:
         :param depth: network for depth, None for none; `segmentation` likewise. One network given
             as both runs once a frame; so does the backbone of two that have the same, bit for bit,
             and see the same image.
-        :param scale_mode: one of `scale.MODES`.
         :param network_side: shorter side of the networks' input in pixels; 0: as trained.
         """
         self.device = device
         self._depth, self._segmentation = depth, segmentation
-        self._metric = depth is not None and scale_mode != 'none'
         given = (('depth', depth), ('segmentation', segmentation))
         for task, trained in given:
             if trained is not None and task not in trained.checkpoint.tasks:
                 raise ValueError(
                     f'{trained.name} has no {task} head: it does {trained.checkpoint.tasks[0]}'
                 )
-        if depth is not None and depth.checkpoint.depth is not None:
-            check_mode(scale_mode, depth.checkpoint.depth, depth.name)
+        if depth is not None:
+            self._scaler = Scaler(depth.checkpoint)
+            self._resize = _resize_rule(depth.checkpoint, network_side)
+        self._steady = Steadiness()
         self._passes = [
             _Pass(
                 Runtime(network, device, dtype), entry, _fit(network, entry, network_side), tasks
@@ -158,15 +179,21 @@ class Perception:
 
     @property
     def products(self) -> frozenset[str]:
-        """What these networks can give, out of `PRODUCTS`."""
+        """What these networks can give in one mode of scale or another, out of `PRODUCTS`."""
         tasks = set()
         if self._depth is not None:
-            tasks.add('metres' if self._metric else 'depth')
+            tasks.add('metres')
             if not self._depth.checkpoint.is_metric:
                 tasks.add('depth')
         if self._segmentation is not None:
             tasks.add('segmentation')
         return frozenset(product for product, needs in PRODUCTS.items() if needs <= tasks)
+
+    def available(self, options: Options) -> frozenset[str]:
+        """Return what of `products` these options give."""
+        if options.scale_mode != 'none':
+            return self.products
+        return frozenset(p for p in self.products if 'metres' not in PRODUCTS[p])
 
     @torch.inference_mode()
     def __call__(
@@ -175,25 +202,37 @@ class Perception:
         """
         Compute the products wanted for frames of one size.
 
-        :param wanted: names out of `products`; 'points' come only for calibrated frames.
+        :param wanted: names out of `products`. Those that are not `available` are left out, metres
+            too while no scale is known; 'points' come only for calibrated frames.
         :return: one result a frame, in their order. Arrays are the caller's to keep.
         """
-        wanted = set(wanted)
+        available = self.available(options)
+        wanted = available.intersection(wanted)
         seconds: dict[str, float] = {}
         with _stage(seconds, 'upload'):
             pixels = self._upload([frame.pixels for frame in frames])
         height, width = (max(1, side // options.output_decimation) for side in pixels.shape[1:3])
-        maps = self._network_maps(pixels, wanted, (height, width), options, seconds)
+        maps, scales = self._network_maps(
+            frames, pixels, wanted, (height, width), options, seconds
+        )
         results = []
-        for index, frame in enumerate(frames):
+        for index, (frame, scale) in enumerate(zip(frames, scales, strict=True)):
             camera = frame.camera and frame.camera.resized(width, height)
             one = {name: values[index] for name, values in maps.items()}
+            given = available
+            if scale is not None and scale.lost:
+                given = frozenset(p for p in available if 'metres' not in PRODUCTS[p])
+                del one['depth']
             with _stage(seconds, 'pack'):
                 colors = _shrink(pixels[index], height, width)
+                if 'depth' in one:
+                    one['depth'] = self._at_rest(
+                        frame.source, scale, one['depth'], colors, options
+                    )
                 finished = self._finish(one, colors, camera, wanted, options)
             with _stage(seconds, 'download'):
                 products = {name: _to_numpy(values) for name, values in finished.items()}
-            results.append(Result(frame, width, height, camera, products, seconds))
+            results.append(Result(frame, width, height, camera, products, seconds, given, scale))
         return results
 
     @torch.inference_mode()
@@ -214,6 +253,8 @@ class Perception:
         """Run everything once on a black image, so that the first real one does not wait."""
         camera = Camera(width, height, width, width, width / 2, height / 2)
         black = np.zeros((height, width, 3), np.uint8)
+        known = 'fixed' if 'inverse_depth' in self.products else 'model'  # no fit to wait for
+        options = replace(options, scale_mode=known, depth_steadiness=0.0)
         self([Frame('', None, black, camera)], self.products, options)
 
     def _upload(self, images: Sequence[np.ndarray]) -> Tensor:
@@ -224,12 +265,13 @@ class Perception:
 
     def _network_maps(
         self,
+        frames: Sequence[Frame],
         pixels: Tensor,
-        wanted: set[str],
+        wanted: Collection[str],
         size: tuple[int, int],
         options: Options,
         seconds: dict[str, float],
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], list[Scale | None]]:
         """Run the networks and bring their output to (H, W) = `size`, in metres and classes."""
         tasks, in_metres = self._tasks(wanted, options)
         raw = self._run(pixels, tasks, seconds)
@@ -248,18 +290,58 @@ class Perception:
         entry = self._depth.checkpoint if self._depth is not None else None
         if 'depth' in tasks and entry is not None and entry.depth is not None:
             with _stage(seconds, 'metres'):
+                own = depth_of_weights(raw['depth'], entry, size)
                 if 'inverse_depth' in wanted:
-                    maps['inverse_depth'] = restore_size(raw['depth'].float(), size, entry.restore)
+                    maps['inverse_depth'] = own
                 if in_metres:
-                    depth = metres(
-                        raw['depth'], entry.depth, options.scale_factor, options.scale_offset
-                    )
+                    scales = self._scales(frames, own, maps.get('labels'), pixels, options)
+                    depth = _scaled(own, entry.depth, scales)
                     sky = maps.get('sky')
-                    depth = restore_size(depth, size, entry.restore)
                     maps['depth'] = clean(depth, sky, options.depth_min, options.depth_max)
-        return maps
+                    return maps, [*scales]
+        return maps, [None] * len(frames)
 
-    def _tasks(self, wanted: set[str], options: Options) -> tuple[set[str], bool]:
+    def _scales(
+        self,
+        frames: Sequence[Frame],
+        own: Tensor,
+        labels: Tensor | None,
+        pixels: Tensor,
+        options: Options,
+    ) -> list[Scale]:
+        """Choose the scale of each frame; `own` is what `depth_of_weights` returned."""
+        settings = _settings(options)
+        sights = [Sight(f.source, f.seconds, f.camera, f.references, f.down) for f in frames]
+        rows, columns = pixels.shape[1:3]
+        zoom = 1.0, 1.0
+        if self._resize.rule != 'native':
+            across, down = network_size(columns, rows, self._resize)
+            zoom = across / columns, down / rows
+        known = self._scaler.known(sights, zoom, settings)
+        if known is not None:
+            return known
+        relative = 'inverse_depth' in self.products
+        height, width = own.shape[1:]
+        scales = []
+        for index, sight in enumerate(sights):
+            inverse = own[index] if relative else 1 / own[index]
+            rays = ground = None
+            if settings.mode == 'ground' and labels is not None and sight.camera is not None:
+                rays = self._rays(sight.camera.resized(width, height))
+                is_ground = [labels[index] == label for label in self._ground(options)]
+                ground = torch.stack(is_ground).any(dim=0)
+            scales.append(self._scaler.fitted(sight, inverse, ground, rays, settings))
+        return scales
+
+    def _at_rest(
+        self, source: str, scale: Scale | None, depth: Tensor, colors: Tensor, options: Options
+    ) -> Tensor:
+        """Average depth over time where the image does not change, as far as that is wanted."""
+        if scale is not None and scale.notes:
+            self._steady.forget(source)  # metres of another scale are not averaged in
+        return self._steady(source, depth, colors, options.depth_steadiness)
+
+    def _tasks(self, wanted: Collection[str], options: Options) -> tuple[set[str], bool]:
         """Choose the tasks to run for the products wanted, and whether metres are among them."""
         needs: set[str] = set().union(*(PRODUCTS[product] for product in wanted))
         tasks = needs - {'metres'}
@@ -267,7 +349,8 @@ class Perception:
             tasks.add('depth')
             by_class = options.points_exclude_classes or options.points_only_classes
             labelled = 'points' in wanted and (options.points_labels or by_class)
-            if self._sky or (labelled and self.labels):
+            grounded = options.scale_mode == 'ground'
+            if self._sky or grounded or (labelled and self.labels):
                 tasks.add('segmentation')  # depth of the sky must not be invented
         return tasks, 'metres' in needs
 
@@ -290,7 +373,7 @@ class Perception:
         maps: dict[str, Tensor],
         colors: Tensor,
         camera: Camera | None,
-        wanted: set[str],
+        wanted: Collection[str],
         options: Options,
     ) -> dict[str, Tensor]:
         """Turn the maps of one frame, all (H, W), into the products wanted of it."""
@@ -338,6 +421,29 @@ class Perception:
     def check(self, options: Options) -> None:
         """Refuse options that these networks cannot serve."""
         self._classes_of_points(options)
+        if self._depth is not None:
+            check_mode(options.scale_mode, self._depth.checkpoint, self._depth.name)
+            if options.scale_mode == 'ground':
+                self._ground(options)
+
+    def _ground(self, options: Options) -> tuple[int, ...]:
+        """Return the classes that are ground."""
+        if self.labels is None:
+            raise ValueError(
+                "scale.mode 'ground' needs labels: name a network in segmentation.model"
+            )
+        names = [name.strip() for name in options.scale_ground_classes.split(',') if name.strip()]
+        if unknown := [name for name in names if name not in self.labels.names]:
+            raise ValueError(
+                f'scale.ground_classes names {", ".join(unknown)}, which segmentation.model does '
+                f'not know; it knows {", ".join(self.labels.names)}'
+            )
+        if not (found := self.labels.find(*(names or GROUND))):
+            raise ValueError(
+                f'segmentation.model knows none of {", ".join(GROUND)}: say which classes are '
+                f'ground in scale.ground_classes; it knows {", ".join(self.labels.names)}'
+            )
+        return found
 
     def _classes_of_points(self, options: Options) -> Tensor | None:
         """Return a table, a row for each label: whether it becomes points; None: all do."""
@@ -369,6 +475,42 @@ class Perception:
         steps = (depth * (255 / farthest)).nan_to_num_(0, 0).clamp_(0, 255)
         painted = look_up(self._turbo, steps.to(torch.uint8))
         return only(painted, depth.isfinite())
+
+
+def _settings(options: Options) -> Settings:
+    """Return what of the options the scale obeys."""
+    return Settings(
+        mode=options.scale_mode,
+        factor=options.scale_factor,
+        offset=options.scale_offset,
+        smoothing=options.scale_smoothing_seconds,
+        hold=options.scale_hold_seconds,
+        jump=options.scale_jump,
+        least_points=options.scale_min_points,
+        tolerance=options.scale_reference_tolerance,
+        camera_height=options.scale_camera_height,
+        camera_pitch=options.scale_camera_pitch,
+        camera_roll=options.scale_camera_roll,
+        gravity=options.scale_gravity,
+        ground_share=options.scale_ground_share,
+    )
+
+
+def _scaled(own: Tensor, depth: Depth, scales: Sequence[Scale]) -> Tensor:
+    """Make metres of what `depth_of_weights` gave, (B, H, W), each by its scale."""
+    factors, offsets = [scale.factor for scale in scales], [scale.offset for scale in scales]
+    if isinstance(depth, RelativeDepth):
+        return metres_of_inverse(own, _for_each(factors, own), _for_each(offsets, own))
+    if all(factor == 1 for factor in factors):
+        return own
+    return own / _for_each(factors, own)  # of metric weights the offset is zero
+
+
+def _for_each(values: Sequence[float], batch: Tensor) -> float | Tensor:
+    """Return one number for all of a batch (B, H, W), or (B, 1, 1) where they differ."""
+    if len(set(values)) == 1:
+        return values[0]
+    return torch.tensor(values, device=batch.device)[:, None, None]
 
 
 def _networks(

@@ -7,6 +7,7 @@ from threading import Lock
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from dpt_ros.perception.scale.tracker import Scale
 from dpt_ros.ros.faults import FAULTS
 import numpy as np
 from std_msgs.msg import Header
@@ -25,6 +26,7 @@ class Statistics:
         self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
         self._counts: Counter[str] = Counter()
         self._last: Mapping[str, int] = {}
+        self._scales: dict[str, Scale] = {}
 
     def record(self, seconds: Mapping[str, float], source: str = '') -> None:
         """Add one frame that went out of a camera: how long each stage took, in seconds."""
@@ -39,6 +41,14 @@ class Statistics:
         """Count something that cost a frame, or its points."""
         with self._lock:
             self._counts[f'{PREFIX} {kind}'] += 1
+
+    def scale(self, source: str, scale: Scale | None) -> None:
+        """Keep the scale of a camera's last frame; None: nobody asked for metres."""
+        with self._lock:
+            if scale is None:
+                self._scales.pop(source, None)
+            else:
+                self._scales[source] = scale
 
     def report(
         self,
@@ -61,6 +71,7 @@ class Statistics:
         """
         with self._lock:
             totals = {**dict.fromkeys(FRAMES, 0), **self._counts, **counts}
+            scales = dict(self._scales)
             stages = {stage: np.array(times) * 1e3 for stage, times in self._stages.items()}
         new = {name: max(0, total - self._last.get(name, 0)) for name, total in totals.items()}
         self._last = totals
@@ -70,8 +81,32 @@ class Statistics:
         for stage, times in stages.items():
             p50, p95 = np.percentile(times, (50, 95))
             values[f'{stage} [ms] p50, p95, max'] = f'{p50:.1f}, {p95:.1f}, {times.max():.1f}'
+        lost = []
+        for source, scale in scales.items():
+            prefix = source and f'{source}: '
+            values |= {f'{prefix}{name}': value for name, value in describe_scale(scale).items()}
+            lost += [f'{prefix}no metres: {scale.lost}'] if scale.lost else []
         faults = [kind for kind in FAULTS if new.get(f'{PREFIX} {kind}')]
-        return Report(values, new['frames out'], new['frames in'], faults, idle, silent, hanging)
+        return Report(
+            values, new['frames out'], new['frames in'], faults, idle, silent, hanging, lost
+        )
+
+
+def describe_scale(scale: Scale) -> dict[str, str]:
+    """Tell a scale and, where one was fitted, what it rests on."""
+    told = {
+        'scale factor': f'{scale.factor:.6g}',
+        'scale offset [1/m]': f'{scale.offset:.6g}',
+        'scale lost': scale.lost or 'no',
+    }
+    if (fit := scale.fit) is not None:
+        share = fit.inliers / fit.points
+        told |= {
+            'scale inliers': f'{fit.inliers} of {fit.points} ({share:.0%})',
+            'scale residual': f'{fit.residual:.2%}',
+            'scale age [s]': f'{scale.age:.2f}',
+        }
+    return told
 
 
 @dataclass(frozen=True)
@@ -85,13 +120,15 @@ class Report:
     idle: str = ''  # why nothing was to happen
     silent: Sequence[str] = ()  # of which cameras no image came
     hanging: str = ''  # where a frame hangs
+    lost: Sequence[str] = ()  # why cameras have no metres
 
     @property
     def level(self) -> bytes:
-        """As bad as the worst fault; WARN if nothing came that should, else OK."""
+        """As bad as the worst fault; WARN if images or metres are missing, else OK."""
         kinds = [*self.faults, 'stalled'] if self.hanging else self.faults
         levels = [FAULTS[kind].level for kind in kinds]
-        if self.silent or not (self.images or self.idle):
+        lost = self.lost and self.images
+        if self.silent or lost or not (self.images or self.idle):
             levels.append(DiagnosticStatus.WARN)
         return max(levels, default=DiagnosticStatus.OK)
 
@@ -105,6 +142,8 @@ class Report:
             return '; '.join(f'{kind}: {FAULTS[kind].cause}' for kind in worst)
         if self.idle or self.silent or not self.images:
             return self.idle or ', '.join(self.silent) or 'no image came'
+        if self.lost:
+            return ', '.join(self.lost)
         return f'{self.frames} frames out' if self.frames else 'nobody listens'
 
 

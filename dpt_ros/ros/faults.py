@@ -33,6 +33,12 @@ FAULTS = {
         'camera_info does not describe its image: no points and no camera_info go out',
         'remap camera_info to the one beside the image, or calibrate the camera',
     ),
+    'reference_depth': Fault(
+        WARN,
+        'a reference_depth could not be read, and is not used',
+        'the log says what came and what is wanted: 32FC1 in metres or 16UC1 in millimetres, in '
+        "the view of the image and with its sides' ratio",
+    ),
     'memory': Fault(
         ERROR,
         'the device has no memory left for a frame, which is lost',

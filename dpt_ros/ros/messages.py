@@ -120,6 +120,11 @@ def decode_compressed(image: CompressedImage, max_pixels: int = MAX_PIXELS) -> n
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
+def seconds_of(header: Header) -> float:
+    """Return the stamp of a message in seconds."""
+    return float(header.stamp.sec + 1e-9 * header.stamp.nanosec)
+
+
 def decode_depth(image: Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     Read a map of depth.

@@ -29,7 +29,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 import torch
@@ -90,6 +90,7 @@ class DptNode(LifecycleNode):
         self._silence: dict[str, int] = {}  # camera -> seconds without an image
         self._why: dict[str, Callable[[], str]] = {}  # camera -> asks the graph why
         self._hung = ''  # where a frame hung when the log was told
+        self._measured: dict[str, Any] = {}  # subscriptions that scale.mode wants, by topic
         self._undo_configure: list[Callable[[], Any]] = []
         self._undo_activate: list[Callable[[], Any]] = []
 
@@ -158,6 +159,8 @@ class DptNode(LifecycleNode):
             name: partial(why_silent, self, heard, kind, qos)
             for name, heard in self._heard.items()
         }
+        self._undo_activate += [self._hear_measured]  # without a worker: nothing
+        self._hear_measured()
         for name in chosen.cameras:
             put_image = partial(self._put_image, self._worker, name)
             put_info = partial(self._worker.put_info, name)
@@ -242,6 +245,7 @@ class DptNode(LifecycleNode):
         for name in changed:
             self._refused.pop(name, None)
         self._publish_label_info()
+        self._hear_measured()
         return SetParametersResult(successful=True)
 
     def _load(self, chosen: Parameters) -> Perception:
@@ -321,6 +325,26 @@ class DptNode(LifecycleNode):
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
+    def _hear_measured(self) -> None:
+        """Subscribe to what the mode of scale measures metres by, and to nothing else."""
+        chosen, worker = self._chosen, self._worker
+        wanted: dict[str, tuple[type, Callable[..., None]]] = {}
+        for name in chosen.cameras:
+            if worker is None or not chosen.depth_model:
+                break
+            if chosen.scale_mode == 'reference':
+                put_reference = partial(worker.put_reference, name)
+                wanted[topic_of(name, 'reference_depth')] = (Image, put_reference)
+            if chosen.scale_mode == 'ground' and chosen.scale_gravity != 'fixed':
+                wanted[topic_of(name, 'imu')] = (Imu, partial(worker.put_imu, name))
+        for topic in self._measured.keys() - wanted.keys():
+            self.destroy_subscription(self._measured.pop(topic))
+        qos = QoSProfile(depth=5, reliability=RELIABILITIES[chosen.qos_input])
+        for topic in wanted.keys() - self._measured.keys():
+            kind, put = wanted[topic]
+            self._measured[topic] = self.create_subscription(kind, topic, put, qos)
+            self.get_logger().info(f'metres are measured by {self.resolve_topic_name(topic)}')
+
     def _put_image(self, worker: Worker, camera: str, image: Image | CompressedImage) -> None:
         """Leave an image with the worker, unless paused."""
         if self._enabled:
@@ -360,7 +384,7 @@ class DptNode(LifecycleNode):
         silent = self._listen_for_silence(came) if not idle else []
         report = self._statistics.report(
             counts,
-            {**networks, **memory},
+            {**networks, **memory, 'scale mode': self._chosen.scale_mode},
             idle,
             period=1.0,
             silent=silent,

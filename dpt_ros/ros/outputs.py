@@ -42,8 +42,10 @@ class Output:
 def _image(topic: str, product: str, encoding: Callable[[Result, Parameters], str]) -> Output:
     """Describe an image topic that carries one product."""
 
-    def build(result: Result, parameters: Parameters, last: Image | None) -> Image:
-        pixels, header = result.products[product], _origin(result).header
+    def build(result: Result, parameters: Parameters, last: Image | None) -> Image | None:
+        pixels, header = result.products.get(product), _origin(result).header
+        if pixels is None:  # no metres without a scale
+            return None
         return encode_image(header, pixels, encoding(result, parameters), last)
 
     return Output(topic, Image, frozenset({product}), build, frozenset({product}))
@@ -54,7 +56,7 @@ def _info(topic: str, product: str) -> Output:
 
     def build(result: Result, *_: Any) -> CameraInfo | None:
         origin = _origin(result)
-        if origin.info is None:
+        if origin.info is None or product not in result.available:
             return None
         height, width = result.frame.pixels.shape[:2]
         size = (result.width, result.height)

@@ -146,9 +146,12 @@ class Parameters:
     scale_mode: str = parameter(
         'scale.mode',
         'model',
-        "Where metres come from: 'model' (metric weights), 'fixed' (scale.factor and "
-        "scale.offset, for relative weights) or 'none' (inverse depth only).",
-        choices=('model', 'fixed', 'none'),
+        "Where metres come from: 'model' (metric weights), 'reference' (fitted to "
+        "reference_depth), 'ground' (fitted to a flat ground below a camera of known height), "
+        "'fixed' (scale.factor and scale.offset, for relative weights) or 'none' (inverse depth "
+        'only).',
+        choices=('model', 'fixed', 'reference', 'ground', 'none'),
+        live=True,
     )
     scale_factor: float = parameter(
         'scale.factor',
@@ -159,6 +162,87 @@ class Parameters:
     )
     scale_offset: float = parameter(
         'scale.offset', 0.0, 'See scale.factor [1/m].', bounds=(-1e6, 1e6), live=True
+    )
+    scale_smoothing_seconds: float = parameter(
+        'scale.smoothing_seconds',
+        1.0,
+        'Time constant by which the scale follows the fits of frames [s]; 0: each fit counts '
+        'alone.',
+        bounds=(0.0, 3600.0),
+        live=True,
+    )
+    scale_hold_seconds: float = parameter(
+        'scale.hold_seconds',
+        2.0,
+        'So long the last good scale is kept while fits fail [s]; then metres stop.',
+        bounds=(0.0, 86400.0),
+        live=True,
+    )
+    scale_jump: float = parameter(
+        'scale.jump',
+        0.2,
+        'A fit that changes metres by more than this share is believed when three in a row agree.',
+        bounds=(0.01, 10.0),
+        live=True,
+    )
+    scale_min_points: int = parameter(
+        'scale.min_points',
+        50,
+        'Points of reference_depth or ground that must agree on a scale.',
+        bounds=(2, 8192),
+        live=True,
+    )
+    scale_reference_tolerance: float = parameter(
+        'scale.reference_tolerance',
+        0.05,
+        'A reference_depth belongs to an image whose stamp is no further away [s].',
+        bounds=(0.0, 10.0),
+        live=True,
+    )
+    scale_ground_classes: str = parameter(
+        'scale.ground_classes',
+        '',
+        'With scale.mode ground: classes that are flat ground, names with commas between; empty: '
+        'floor, road, sidewalk, path, runway and dirt track, as far as they are known.',
+        live=True,
+    )
+    scale_ground_share: float = parameter(
+        'scale.ground_share',
+        0.03,
+        'Share of the image that must be ground, or its scale is not believed.',
+        bounds=(0.001, 1.0),
+        live=True,
+    )
+    scale_camera_height: float = parameter(
+        'scale.camera_height',
+        0.5,
+        'Of the camera above the ground [m].',
+        bounds=(0.01, 1000.0),
+        live=True,
+    )
+    scale_camera_pitch: float = parameter(
+        'scale.camera_pitch',
+        0.0,
+        'Of the camera, positive looks down [deg]; above a level ground, or on the body that has '
+        'the IMU.',
+        bounds=(-90.0, 90.0),
+        live=True,
+    )
+    scale_camera_roll: float = parameter(
+        'scale.camera_roll',
+        0.0,
+        'Of the camera, positive has its right side low [deg]; see scale.camera_pitch.',
+        bounds=(-180.0, 180.0),
+        live=True,
+    )
+    scale_gravity: str = parameter(
+        'scale.gravity',
+        'fixed',
+        "What tells where down is: 'fixed' (pitch and roll alone), 'imu' (the topic imu, of a "
+        "body x forward, y left, z up) or 'imu_optical' (an IMU with the camera's axes: x right, "
+        'y down, z forward).',
+        choices=('fixed', 'imu', 'imu_optical'),
+        live=True,
     )
     depth_encoding: str = parameter(
         'depth.encoding',
@@ -191,6 +275,14 @@ class Parameters:
         'would be seen under less than this angle on both sides and is not flat [deg]; 0: none. '
         'Needs camera_info.',
         bounds=(0.0, 45.0),
+        live=True,
+    )
+    depth_steadiness: float = parameter(
+        'depth.steadiness',
+        0.0,
+        'Share of the depth before that is kept where the image did not change, while the camera '
+        'is at rest; 0: none.',
+        bounds=(0.0, 0.99),
         live=True,
     )
     depth_color_max: float = parameter(

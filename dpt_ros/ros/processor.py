@@ -14,10 +14,21 @@ from typing import Any
 import cv2
 from dpt_ros.perception.pipeline import Frame, Perception, Result
 from dpt_ros.perception.runtime import choose_device, choose_precision, free_memory
-from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image, rectified
+from dpt_ros.perception.scale.ground import Vector
+from dpt_ros.perception.scale.scaler import Reference
+from dpt_ros.perception.scale.tracker import Scale
+from dpt_ros.ros.messages import (
+    decode_camera,
+    decode_compressed,
+    decode_depth,
+    decode_image,
+    rectified,
+    seconds_of,
+)
 from dpt_ros.ros.outputs import Origin, Output
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.zoo.store import load
+import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 import torch
 
@@ -31,6 +42,8 @@ class Job:
     info: CameraInfo | None  # the newest of that camera; None: none has come
     matrix: str  # 'K' or 'P', what the image obeys
     outputs: Sequence[Output]
+    references: Sequence[Image] = ()  # measured depth of that camera, new since its last job
+    down: Vector | None = None  # as its IMU has it
 
 
 @dataclass
@@ -44,6 +57,8 @@ class Outcome:
     error: Exception | None = None  # why there are no messages
     misfit: ValueError | None = None  # why its camera_info is not used, and there are no points
     hint: str = ''  # why there are no points, where nothing is wrong
+    stray: ValueError | None = None  # why measured depth is not used
+    scale: Scale | None = None  # of its metres; None: nobody asked for them
 
 
 class Processor:
@@ -102,6 +117,7 @@ class Processor:
             return
         for (_, outcome), result in zip(group, results, strict=True):
             outcome.seconds |= result.seconds
+            outcome.scale = result.scale
             try:
                 self._encode(outcome, result, parameters)
             except Exception as error:
@@ -140,8 +156,19 @@ def _decode(outcome: Outcome, max_pixels: int) -> Frame:
         else:
             if camera is None:
                 outcome.hint = f'the camera is not calibrated ({job.matrix}[0] = 0 in camera_info)'
+    references = []
+    for message in job.references:
+        try:
+            depth = decode_depth(message, max_pixels)
+        except ValueError as error:
+            outcome.stray = error
+        else:
+            if message.encoding != '32FC1':
+                depth[depth > 65.534] = np.nan  # 65535 mm: no reading, to many sensors
+            references.append(Reference(seconds_of(message.header), depth))
     outcome.seconds['decode'] = perf_counter() - started
-    return Frame(job.source, Origin(job.image.header, info), pixels, camera)
+    origin, seconds = Origin(job.image.header, info), seconds_of(job.image.header)
+    return Frame(job.source, origin, pixels, camera, seconds, references, job.down)
 
 
 def open_perception(chosen: Parameters) -> Perception:
@@ -161,7 +188,6 @@ def open_perception(chosen: Parameters) -> Perception:
         trained.get(chosen.segmentation_model),
         device=device,
         dtype=choose_precision(chosen.precision, device),
-        scale_mode=chosen.scale_mode,
         network_side=chosen.network_side,
     )
 

@@ -4,6 +4,7 @@ The one thread that runs the device: the newest images in, what came of them pub
 Nothing is computed that nobody subscribed to; see `processor` for the way of a frame.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,16 @@ from typing import Any
 
 from dpt_ros.perception.pipeline import Perception
 from dpt_ros.perception.runtime import free_memory
+from dpt_ros.perception.scale.scaler import WAITING
 from dpt_ros.ros.diagnostics import Statistics
 from dpt_ros.ros.faults import ERROR, FAULTS, kind_of
+from dpt_ros.ros.gravity import Gravity
 from dpt_ros.ros.mailbox import Mailbox
+from dpt_ros.ros.messages import seconds_of
 from dpt_ros.ros.outputs import Output
 from dpt_ros.ros.parameters import Parameters
 from dpt_ros.ros.processor import Job, Outcome, Processor
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 
 THROTTLE = 10.0  # seconds between two log lines of one kind
 PACKAGE = str(Path(__file__).parents[1])
@@ -64,6 +68,8 @@ class Worker:
         self._alive, self._logger = alive, logger
         self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
         self._infos: dict[str, CameraInfo] = {}
+        self._references: dict[str, deque[Image]] = defaultdict(lambda: deque(maxlen=WAITING))
+        self._gravities: dict[str, Gravity] = defaultdict(Gravity)
         self._hinted: set[tuple[str, str]] = set()  # (camera, what was told): once is enough
         self._traced: set[tuple[type, str]] = set()  # errors whose traceback was told, by place
         self._told: dict[str, float] = {}  # kind of fault -> when it was logged
@@ -86,6 +92,14 @@ class Worker:
     def put_info(self, source: str, info: CameraInfo) -> None:
         """Leave the newest camera_info of a camera."""
         self._infos[source] = info
+
+    def put_reference(self, source: str, depth: Image) -> None:
+        """Leave measured depth of a camera for its next image."""
+        self._references[source].append(depth)
+
+    def put_imu(self, source: str, imu: Imu) -> None:
+        """Leave what the IMU of a camera measured."""
+        self._gravities[source].put(imu)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -127,6 +141,9 @@ class Worker:
         started = perf_counter()
         jobs = [self._job(source, image) for source, image in images.items()]
         heard = [job for job in jobs if job.outputs]
+        for job in jobs:
+            if not job.outputs:
+                self._statistics.scale(job.source, None)
         if not heard:
             return
         for outcome in self._processor(heard, self._parameters()):
@@ -144,12 +161,17 @@ class Worker:
             self._statistics.record({**outcome.seconds, **times, 'age': age}, source)
 
     def _job(self, source: str, image: Image | CompressedImage) -> Job:
-        """Join an image with its calibration and with the outputs that somebody listens to."""
+        """Join an image with what else is known of its camera, and with what is listened to."""
         camera = self._cameras[source]
         heard = [
             o for o, publisher in camera.outputs.values() if publisher.get_subscription_count()
         ]
-        return Job(source, image, self._infos.get(source), camera.matrix, heard)
+        waiting, references = self._references[source], []
+        while heard and waiting:
+            references.append(waiting.popleft())
+        down = self._gravities[source].down(seconds_of(image.header))
+        info = self._infos.get(source)
+        return Job(source, image, info, camera.matrix, heard, references, down)
 
     def _tell(self, outcome: Outcome) -> None:
         """Count and log what is wrong with a frame."""
@@ -162,6 +184,19 @@ class Worker:
                 f'{name}no points: {outcome.misfit}; depth and labels flow',
                 throttle_duration_sec=THROTTLE,
             )
+        if outcome.stray is not None:
+            self._statistics.fault('reference_depth')
+            self._logger.warning(
+                f'{name}a reference_depth is not used: {outcome.stray}',
+                throttle_duration_sec=THROTTLE,
+            )
+        self._statistics.scale(outcome.job.source, outcome.scale)
+        if outcome.scale is not None and outcome.scale.notes:
+            notes = '; '.join(outcome.scale.notes)
+            if outcome.scale.lost:  # a line of code has one severity, for rclpy
+                self._logger.warning(f'{name}there are no metres: {notes}')
+            else:
+                self._logger.info(f'{name}{notes}')
         hint = (outcome.job.source, outcome.hint)
         if outcome.hint and hint not in self._hinted:
             self._hinted.add(hint)

@@ -74,14 +74,7 @@ def open_perception(
     where = choose_device(device)
     trained = {name: load(name, weights) for name in sorted({*names} - {''})}
     depth, segmentation = (trained.get(name) for name in names)
-    relative = depth is not None and not depth.checkpoint.is_metric
-    return Perception(
-        depth,
-        segmentation,
-        device=where,
-        dtype=choose_precision('auto', where),
-        scale_mode='none' if relative else 'model',
-    )
+    return Perception(depth, segmentation, device=where, dtype=choose_precision('auto', where))
 
 
 def predict(
@@ -100,15 +93,21 @@ def predict(
         cloud wanted of networks without metres.
     """
     _check_names(files, output)
-    wanted = PRODUCTS & perception.products
+    relative = 'inverse_depth' in perception.products
+    chosen = replace(
+        options(Parameters()),
+        points_labels=perception.labels is not None,
+        scale_mode='none' if relative else 'model',
+    )
+    available = perception.available(chosen)
+    wanted = PRODUCTS & available
     if intrinsics is not None:
-        if 'points' not in perception.products:
+        if 'points' not in available:
             raise ValueError(
                 'there is no cloud without metric depth: leave --camera out, or choose a --model '
                 'of metric depth (`dpt models` tells which)'
             )
         wanted |= {'points'}
-    chosen = replace(options(Parameters()), points_labels=perception.labels is not None)
     output.mkdir(parents=True, exist_ok=True)
     for file in files:
         for name, pixels in read_file(file):

@@ -18,7 +18,7 @@ from typing import cast
 from dpt_ros.model.dpt import DPT, Task
 from dpt_ros.model.heads import SegmentationHead
 from dpt_ros.perception.preprocess import prepare
-from dpt_ros.perception.scale import metres, restore_size
+from dpt_ros.perception.scale.metres import depth_of_weights
 from dpt_ros.training import losses
 from dpt_ros.training.data import Batch, Batches, batches, finish, Stage
 from dpt_ros.training.furnishing import BOXES, LABELS
@@ -246,9 +246,7 @@ def losses_of(network: DPT, batch: Batch, entry: Checkpoint, plan: Plan) -> dict
             auxiliary = head.auxiliary_scores(fused['segmentation'])
     parts = {}
     if entry.depth is not None:
-        raw = read['depth'].float()
-        depth = metres(raw, entry.depth, 1.0, 0.0) if entry.is_metric else raw
-        depth = restore_size(depth, size, entry.restore)
+        depth = depth_of_weights(read['depth'], entry, size)
         parts['depth'] = LOSSES[plan.loss](depth, batch.depth, batch.depth.isfinite())
     if entry.labels is not None:
         scores, labels = read['segmentation'], batch.labels.long()

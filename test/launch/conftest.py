@@ -57,6 +57,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             assert process.poll() is None, log.read_text()
             assert monotonic() < deadline, log.read_text()
             executor.spin_once(timeout_sec=0.1)
+        while ('dpt', NAMESPACE) not in observer.get_node_names_and_namespaces():
+            assert monotonic() < deadline, 'the node is not in the graph'
+            executor.spin_once(timeout_sec=0.1)
         answer = client.call_async(GetParameters.Request(names=list(FIELDS)))
         executor.spin_until_future_complete(answer, timeout_sec=10)
         values = map(parameter_value_to_python, answer.result().values)

@@ -18,7 +18,10 @@ INPUTS = {
     'image': 'sensor_msgs/Image',
     'image/compressed': 'sensor_msgs/CompressedImage',
     'camera_info': 'sensor_msgs/CameraInfo',
+    'reference_depth': 'sensor_msgs/Image',
+    'imu': 'sensor_msgs/Imu',
 }
+BY_CHOICE = {'image/compressed', 'reference_depth', 'imu'}  # of these, not with the defaults
 OUTPUT_TYPES = {
     **{o.topic: o.message.__module__.split('.')[0] + f'/{o.message.__name__}' for o in OUTPUTS},
     LABEL_INFO: 'vision_msgs/LabelInfo',
@@ -84,7 +87,7 @@ def test_the_node_has_the_topics_that_the_page_lists(seen: Any):
         name: cells[1] for name, cells in listed.items() if name not in absent
     }
     assert {n: k for n, (k, _) in seen.subscriptions.items() if n in INPUTS} == {
-        name: kind for name, kind in INPUTS.items() if name != 'image/compressed'
+        name: kind for name, kind in INPUTS.items() if name not in BY_CHOICE
     }
     assert SERVICES.items() <= seen.services.items()
 

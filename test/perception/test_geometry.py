@@ -133,7 +133,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Result, CameraI
         rays = true_rays(info, use, sensor_pixels(info, size))
         depth = torch.from_numpy((DISTANCE / (rays @ NORMAL)).astype(np.float32))
         monkeypatch.setattr(PERCEPTION, '_run', lambda *_: {'depth': torch.zeros(1, 4, 4)})
-        monkeypatch.setattr(pipeline, 'restore_size', lambda *_: depth[None].clone())
+        monkeypatch.setattr(pipeline, 'depth_of_weights', lambda *_: depth[None].clone())
         camera = decode_camera(info, width, height, use)
         frame = Frame('', None, np.zeros((height, width, 3), np.uint8), camera)
         chosen: dict[str, Any] = {'output.decimation': decimation, 'depth.edge_angle': 0.0}

@@ -5,12 +5,16 @@ from collections.abc import Callable, Iterator
 import copy
 from dataclasses import replace
 from itertools import combinations
+import math
 
 import cv2
+from dpt_ros.perception import pipeline
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.cleanup import flying
 from dpt_ros.perception.pipeline import Frame, Options, Perception, PRODUCTS, Result
 from dpt_ros.perception.preprocess import prepare
+from dpt_ros.perception.scale.scaler import Reference
+from dpt_ros.training.worlds import draw_shot, HELD_OUT, plan, shoot
 from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, RelativeDepth, Resize, Restore
 from dpt_ros.zoo.labels import load_labels
 from dpt_ros.zoo.store import load, Trained
@@ -29,6 +33,7 @@ OPTIONS = Options(
     depth_min=0.1,
     depth_max=100.0,
     depth_edge_angle=0.0,
+    depth_steadiness=0.0,
     depth_color_max=10.0,
     segmentation_min_confidence=0.0,
     segmentation_overlay_opacity=0.5,
@@ -37,10 +42,23 @@ OPTIONS = Options(
     points_exclude_classes='',
     points_only_classes='',
     points_clearing_distance=0.0,
+    scale_mode='model',
     scale_factor=1.0,
     scale_offset=0.0,
+    scale_smoothing_seconds=0.0,
+    scale_hold_seconds=1.0,
+    scale_jump=0.2,
+    scale_min_points=50,
+    scale_reference_tolerance=0.05,
+    scale_ground_classes='',
+    scale_ground_share=0.03,
+    scale_camera_height=0.5,
+    scale_camera_pitch=0.0,
+    scale_camera_roll=0.0,
+    scale_gravity='fixed',
 )
 METRIC = set(PRODUCTS) - {'inverse_depth'}
+OF_LABELS = {'labels', 'confidence', 'overlay'}
 
 
 def picture(width: int = WIDTH, height: int = HEIGHT, seed: int = 0) -> np.ndarray:
@@ -75,6 +93,7 @@ def trained(**changes: object) -> Trained:
 
 TINY = half_sky()
 BOTH = perceive(TINY, TINY)
+RELATIVE = trained(depth=RelativeDepth())
 
 
 def frame(pixels: np.ndarray | None = None, camera: Camera | None = CAMERA) -> Frame:
@@ -140,8 +159,8 @@ def test_every_product_has_its_form(name: str, shape: tuple, kind: type, decimat
 
 
 def test_inverse_depth_has_its_form():
-    relative = perceive(trained(depth=RelativeDepth()), None, scale_mode='none')
-    array = product('inverse_depth', relative, output_decimation=2)
+    relative = perceive(RELATIVE, None)
+    array = product('inverse_depth', relative, output_decimation=2, scale_mode='none')
     assert (array.shape, array.dtype) == ((30, 40), np.float32)
 
 
@@ -167,20 +186,21 @@ def test_the_header_and_the_camera_name_go_through_untouched():
     [
         (TINY, TINY, 'model', METRIC),
         (TINY, None, 'model', {'color', 'depth', 'depth_color', 'points'}),
-        (None, TINY, 'model', {'color', 'labels', 'confidence', 'overlay'}),
-        (trained(depth=RelativeDepth()), None, 'none', {'color', 'inverse_depth'}),
-        (
-            trained(depth=RelativeDepth()),
-            None,
-            'fixed',
-            {'color', 'depth', 'depth_color', 'points', 'inverse_depth'},
-        ),
+        (None, TINY, 'model', {'color', *OF_LABELS}),
+        (RELATIVE, None, 'none', {'color', 'inverse_depth'}),
+        (RELATIVE, None, 'fixed', {*METRIC} - OF_LABELS | {'inverse_depth'}),
     ],
 )
 def test_networks_offer_what_they_can_give(
     depth: Trained | None, segmentation: Trained | None, mode: str, wanted: set[str]
 ):
-    assert perceive(depth, segmentation, scale_mode=mode).products == wanted
+    perception = perceive(depth, segmentation)
+    assert perception.available(replace(OPTIONS, scale_mode=mode)) == wanted
+    assert run(perception.products, perception, scale_mode=mode).products.keys() == wanted
+
+
+def test_a_mode_can_change_to_any_other_so_all_products_are_offered_before():
+    assert perceive(RELATIVE, None).products == METRIC - OF_LABELS | {'inverse_depth'}
 
 
 @pytest.mark.parametrize('name', sorted(METRIC))
@@ -488,9 +508,8 @@ def test_products_do_not_share_memory():
 
 
 def test_fixed_scale_turns_inverse_depth_into_metres():
-    relative = perceive(trained(depth=RelativeDepth()), None, scale_mode='fixed')
-    square = frame(picture(64, 64), None)  # as large as the network's input: nothing is resized
-    result = run({'depth', 'inverse_depth'}, relative, square, scale_factor=0.2, scale_offset=0.05)
+    wanted, fixed = {'depth', 'inverse_depth'}, {'scale_factor': 0.2, 'scale_offset': 0.05}
+    result = run(wanted, perceive(RELATIVE, None), scale_mode='fixed', **fixed)
     inverse = result.products['inverse_depth']
     np.testing.assert_allclose(result.products['depth'], 1 / (0.2 * inverse + 0.05), rtol=1e-5)
 
@@ -503,7 +522,7 @@ def test_depth_is_brought_to_the_image_as_the_authors_do(restore: Restore):
     raw = weights.network(image)['depth'][:, None]
     mode, corners = restore.mode, restore.align_corners
     wanted = F.interpolate(raw, (HEIGHT, WIDTH), mode=mode, align_corners=corners)[0, 0]
-    got = product('inverse_depth', perceive(weights, None, scale_mode='none'))
+    got = product('inverse_depth', perceive(weights, None), scale_mode='none')
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
@@ -528,7 +547,7 @@ def test_a_network_is_asked_only_for_what_it_has():
 
 def test_relative_weights_with_the_scale_of_the_model_are_refused():
     with pytest.raises(ValueError, match='gives relative depth'):
-        perceive(trained(depth=RelativeDepth()), None)
+        perceive(RELATIVE, None).check(OPTIONS)
 
 
 def test_warming_up_runs_everything(passes: Counter):
@@ -659,3 +678,137 @@ def test_a_class_that_nobody_knows_is_refused(option: str):
 def test_classes_without_labels_are_refused():
     with pytest.raises(ValueError, match=r'need labels: name a network in segmentation\.model'):
         perceive(TINY, None).check(replace(OPTIONS, points_exclude_classes='floor'))
+
+
+TINY_ALONE = perceive(TINY, None)
+
+
+def measured(depth: np.ndarray, seconds: float = 0.0) -> Reference:
+    """Give every seventh pixel of a map as a depth sensor would."""
+    sparse = np.full(depth.shape, np.nan, np.float32)
+    sparse.flat[::7] = depth.flat[::7]
+    return Reference(seconds, sparse)
+
+
+def test_a_reference_makes_metres_of_relative_depth():
+    relative = perceive(RELATIVE, None)
+    fixed = run({'depth'}, relative, scale_mode='fixed', scale_factor=1.0, scale_offset=0.01)
+    truth = fixed.products['depth']
+    given = replace(frame(), references=[measured(truth)])
+    result = run({'depth', 'points'}, relative, given, scale_mode='reference')
+    np.testing.assert_allclose(result.products['depth'], truth, rtol=1e-3)
+    assert result.scale.factor == pytest.approx(1.0, rel=1e-3)
+    assert 'points' in result.products
+
+
+def test_a_reference_corrects_metric_depth_by_a_factor():
+    own = product('depth', TINY_ALONE)
+    given = replace(frame(), references=[measured(1.1 * own)])
+    result = run({'depth'}, TINY_ALONE, given, scale_mode='reference')
+    np.testing.assert_allclose(result.products['depth'], 1.1 * own, rtol=1e-3)
+
+
+def test_without_a_scale_there_are_no_metres_but_all_else_and_why():
+    relative = perceive(RELATIVE, TINY)
+    result = run(relative.products, relative, scale_mode='reference')
+    assert set(result.products) == {'color', 'inverse_depth', *OF_LABELS} == set(result.available)
+    assert result.scale.lost == 'no reference_depth has come'
+
+
+def test_of_two_cameras_one_can_have_metres_and_the_other_none():
+    relative = perceive(RELATIVE, None)
+    changes = {'scale_mode': 'fixed', 'scale_factor': 1.0, 'scale_offset': 0.01}
+    truth = run({'depth'}, relative, **changes).products['depth']
+    seen = replace(frame(), references=[measured(truth)])
+    blind = replace(frame(), source='rear')
+    options = replace(OPTIONS, scale_mode='reference')
+    first, second = relative([blind, seen], {'depth'}, options)
+    assert not first.products
+    np.testing.assert_allclose(second.products['depth'], truth, rtol=1e-3)
+
+
+class Told(torch.nn.Module):
+    """A network that says of any image what it was told to say."""
+
+    def __init__(self, **tasks: torch.Tensor):
+        super().__init__()
+        self.tasks = tasks
+
+    def forward(self, _: torch.Tensor, wanted: set[str]) -> dict[str, torch.Tensor]:
+        return {task: self.tasks[task] for task in wanted}
+
+
+def test_the_floor_of_a_drawn_world_makes_metres_of_relative_depth():
+    shot = draw_shot(HELD_OUT[0], (120, 160))
+    _, depth, labels = shoot(plan([shot]))
+    scores = 9 * F.one_hot(labels[:, ::2, ::2].long(), 10).permute(0, 3, 1, 2).float()
+    depths = replace(RELATIVE, network=Told(depth=(1 / depth - 0.1) / 0.02))
+    classes = replace(TINY, network=Told(segmentation=scores))
+    classes = replace(classes, checkpoint=replace(classes.checkpoint, std=(1.0, 1.0, 1.0)))
+    image = np.zeros((120, 160, 3), np.uint8)
+    pitch, roll = math.degrees(shot.pose.pitch), math.degrees(shot.pose.roll)
+    result = run(
+        {'depth'},
+        perceive(depths, classes),
+        frame(image, shot.camera),
+        scale_mode='ground',
+        scale_camera_height=shot.pose.position[2],
+        scale_camera_pitch=pitch,
+        scale_camera_roll=roll,
+    )
+    assert result.scale.factor == pytest.approx(0.02, rel=0.02)
+    found, truth = result.products['depth'], depth[0].numpy()
+    seen = np.isfinite(found) & np.isfinite(truth)
+    assert seen.mean() > 0.5
+    assert np.abs(found / truth - 1)[seen].mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ('segmentation', 'classes', 'complaint'),
+    [
+        (None, '', 'needs labels: name a network in segmentation.model'),
+        (TINY, 'lava', 'scale.ground_classes names lava, which segmentation.model does not'),
+    ],
+)
+def test_ground_that_no_network_knows_is_refused(
+    segmentation: Trained | None, classes: str, complaint: str
+):
+    options = replace(OPTIONS, scale_mode='ground', scale_ground_classes=classes)
+    with pytest.raises(ValueError, match=complaint):
+        perceive(RELATIVE, segmentation).check(options)
+
+
+def test_metres_are_corrected_for_the_lens_at_the_size_of_the_network():
+    # The network sees 96x64 of 80x60: lengths are stretched by 1.2 and 16 / 15.
+    seen = (CAMERA.fx * 1.2 + CAMERA.fy * 64 / 60) / 2
+    lens = perceive(trained(focal=2 * seen), None)
+    np.testing.assert_allclose(product('depth', lens), product('depth', TINY_ALONE) / 2)
+
+
+def test_without_calibration_metres_are_those_of_the_weights():
+    lens = perceive(trained(focal=500.0), None)
+    found = run({'depth'}, lens, frame(camera=None)).products['depth']
+    np.testing.assert_array_equal(found, product('depth', TINY_ALONE))
+
+
+def test_depth_is_averaged_where_the_image_stays_and_only_if_wanted():
+    perception = perceive(TINY, None)
+    for share in (0.0, 0.5):
+        before = run({'depth'}, perception, depth_steadiness=share).products['depth']
+        shade = frame(picture() + (picture() < 250).astype(np.uint8))  # one step brighter
+        after = run({'depth'}, perception, shade, depth_steadiness=share).products['depth']
+        wanted = run({'depth'}, TINY_ALONE, shade).products['depth']
+        if share:
+            wanted = 1 / (0.5 / before + 0.5 / wanted)
+        np.testing.assert_allclose(after, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'name', [n for n in vars(OPTIONS) if n.startswith('scale_') and n != 'scale_ground_classes']
+)
+def test_every_option_of_scale_reaches_it(name: str):
+    value = vars(OPTIONS)[name]
+    other = 'other' if isinstance(value, str) else value + 1
+    changed = pipeline._settings(replace(OPTIONS, **{name: other}))
+    before = vars(pipeline._settings(OPTIONS))
+    assert [new for key, new in vars(changed).items() if new != before[key]] == [other]

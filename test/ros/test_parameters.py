@@ -6,9 +6,9 @@ from dataclasses import fields
 import math
 import re
 
-from dpt_ros.perception import scale
 from dpt_ros.perception.pipeline import Options
 from dpt_ros.perception.runtime import PRECISIONS
+from dpt_ros.perception.scale.scaler import GRAVITY, MODES
 from dpt_ros.ros.parameters import (
     AT_START,
     check,
@@ -271,7 +271,8 @@ def test_options_are_the_values_of_the_parameters():
 
 
 def test_the_choices_are_those_that_the_code_knows():
-    assert FIELDS['scale.mode'].metadata['choices'] == scale.MODES
+    assert FIELDS['scale.mode'].metadata['choices'] == MODES
+    assert FIELDS['scale.gravity'].metadata['choices'] == GRAVITY
     assert FIELDS['precision'].metadata['choices'] == ('auto', *PRECISIONS)
 
 

@@ -1,5 +1,7 @@
 """The way of a frame without a node: batches, faults, and the memory of messages."""
 
+from dataclasses import replace
+
 import cv2
 from dpt_ros.model.dpt import DPT
 from dpt_ros.perception.pipeline import Perception
@@ -150,3 +152,26 @@ def test_a_compressed_image_is_read_too(processor):
     image = CompressedImage(format='png', data=png.tobytes())
     (outcome,) = processor([Job('', image, info_of(64, 48), 'K', DEPTH)], Parameters())
     np.testing.assert_array_equal(depth(outcome), depth(run(processor, job(''))['']))
+
+
+def measured(metres: float, seconds: int, size: tuple[int, int] = (64, 48)) -> Image:
+    """Measure one depth everywhere."""
+    image = image_of(np.full((size[1], size[0]), metres, np.float32), '32FC1')
+    image.header.stamp.sec = seconds
+    return image
+
+
+def test_measured_depth_goes_with_its_image_and_a_bad_one_is_told(processor):
+    good, bad = measured(2.0, 0), measured(2.0, 0)
+    bad.encoding = 'rgb8'
+    given = replace(job('front'), references=[bad, good])
+    outcome = run(processor, given, scale_mode='reference', scale_min_points=5)['front']
+    assert 'rgb8' in str(outcome.stray)
+    assert outcome.error is None
+    assert outcome.scale.fit is not None or outcome.scale.lost
+
+
+def test_without_a_scale_no_message_of_metres_goes_out_and_the_reason_is_told(processor):
+    outcome = run(processor, job('rear'), scale_mode='reference')['rear']
+    assert not outcome.messages
+    assert outcome.scale.lost == 'no reference_depth has come'

@@ -19,6 +19,7 @@ from unittest.mock import patch
 import cv2
 from dpt_ros.perception import pipeline
 from dpt_ros.perception.camera import Camera
+from dpt_ros.perception.scale import metres
 from dpt_ros.ros import outputs, processor
 from dpt_ros.training.furnishing import FLOOR, furnish
 from dpt_ros.training.materials import draw_sensor
@@ -294,7 +295,7 @@ FAULTS = {
         ALL,
     ),
     'depth, brought back': Fault(
-        pipeline, 'restore_size', lambda f, *a: rolled(f(*a), 1, 2), (*DEPTH_EDGES, 'by_hand'), ALL
+        metres, 'restore_size', lambda f, *a: rolled(f(*a), 1, 2), (*DEPTH_EDGES, 'by_hand'), ALL
     ),
     'labels, brought back': Fault(
         pipeline,
@@ -345,10 +346,10 @@ FAULTS = {
     ),
     # a factor of two
     'twice the metres': Fault(
-        pipeline, 'metres', lambda f, *a: f(*a) * 2, ('metres', 'floor', 'by_hand')
+        metres, 'metres_of_weights', lambda f, *a: f(*a) * 2, ('metres', 'floor', 'by_hand')
     ),
     'half the metres': Fault(
-        pipeline, 'metres', lambda f, *a: f(*a) / 2, ('metres', 'floor', 'by_hand')
+        metres, 'metres_of_weights', lambda f, *a: f(*a) / 2, ('metres', 'floor', 'by_hand')
     ),
     'twice the focal length': Fault(
         processor, 'decode_camera', lambda f, *a: seen_by(f(*a), zoom=2), ('rays', 'floor')

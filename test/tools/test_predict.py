@@ -226,9 +226,7 @@ def test_relative_depth_is_never_called_depth(tmp_path: Path, relative: Path):
     run(write(tmp_path / 'a.png'), '--output', output, '--weights', relative, model='relative')
     assert {file.name for file in output.iterdir()} == INVERSE
     trained = store.load('relative', str(relative))
-    perception = Perception(
-        trained, None, device=torch.device('cpu'), dtype=torch.float32, scale_mode='none'
-    )
+    perception = Perception(trained, None, device=torch.device('cpu'), dtype=torch.float32)
     frame = Frame('', None, pixels(), None)
     (result,) = perception([frame], {'inverse_depth'}, options(Parameters()))
     found = np.load(output / 'a_inverse_depth.npy')

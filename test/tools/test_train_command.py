@@ -15,8 +15,8 @@ from dpt_ros.zoo.checkpoints import Architecture, BoundedDepth, Checkpoint, CHEC
 from dpt_ros.zoo.keys import OFFICIAL_DEPTH
 import numpy as np
 import pytest
+from recordings import image, write_bag
 from safetensors.torch import save_file
-from test_recording import image, write
 import torch
 
 SHAPE = Architecture('vit_tiny_patch16_224', (0, 1, 2, 3), (8, 8, 8, 8), width=8)
@@ -135,7 +135,7 @@ def test_a_bag_is_trained_on_like_a_folder(small: Path, tmp_path: Path):
         depth = np.full((32, 64), 1.5, np.float32)
         messages += [('/color', stamp, image(rgb, 'rgb8', stamp))]
         messages += [('/depth', stamp, image(depth, '32FC1', stamp))]
-    bag = write(tmp_path / 'bag', *messages)
+    bag = write_bag(tmp_path / 'bag', *messages)
     topics = ('--image', '/color', '--depth', '/depth')
     record = train(tmp_path / 'run', small, '--bag', bag, *topics, '--steps', 1)
     assert record['evaluation']['after']['images'] == 1  # a fifth

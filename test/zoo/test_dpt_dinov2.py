@@ -166,13 +166,14 @@ def test_a_vga_image_has_the_margin_and_the_map_of_the_authors(name):
 @pytest.mark.parametrize('size', [(75, 101), (84, 98), (70, 112)], ids=str)
 @pytest.mark.parametrize('name', WHOLE)
 def test_an_image_becomes_the_metres_of_the_authors(name, size, load):
-    perception = Perception(
-        load(name), None, device=torch.device('cpu'), dtype=torch.float32, scale_mode='model'
-    )
+    trained = load(name)
+    perception = Perception(trained, None, device=torch.device('cpu'), dtype=torch.float32)
     image = picture(*size)
-    camera = Camera(size[1], size[0], 90.0, 90.0, size[1] / 2, size[0] / 2)
+    focal = trained.checkpoint.focal  # with another camera metres would be others
+    camera = Camera(size[1], size[0], focal, focal, size[1] / 2, size[0] / 2)
     frame = Frame('', None, image, camera)
-    (result,) = perception([frame], {'depth', 'points'}, options(Parameters()))
+    chosen = options(Parameters(depth_edge_angle=0.0))
+    (result,) = perception([frame], {'depth', 'points'}, chosen)
     farthest = FARTHEST[name.split('_')[-1]]
     wanted = forward(weights('small'), torch.from_numpy(image)[None], LAYOUTS['small'], farthest)
     assert (wanted.max() == farthest) == name.endswith('nyu')  # beyond 10 m it is cut off

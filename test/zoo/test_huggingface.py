@@ -151,9 +151,7 @@ def test_maps_come_out_as_with_transformers():
     image = noise(24, 18).repeat(10, 0).repeat(10, 1)  # 240x180, squeezed to a square
     depth = small(HUGGINGFACE['dpt_large_midas_hf'], of_depth)
     labels = small(HUGGINGFACE['dpt_large_ade20k_hf'], of_labels, labels='worlds_10')
-    perception = Perception(
-        depth, labels, device=torch.device('cpu'), dtype=torch.float32, scale_mode='none'
-    )
+    perception = Perception(depth, labels, device=torch.device('cpu'), dtype=torch.float32)
     frame = Frame('', None, image, None)
     (ours,) = perception([frame], {'inverse_depth', 'labels'}, OPTIONS)
 
