@@ -8,18 +8,20 @@ import cv2
 from dpt_ros.bench.baseline import Baseline
 from dpt_ros.bench.twins import adopt, build_twins, LABELS, SIDE
 from dpt_ros.perception.pipeline import Perception
-from dpt_ros.perception.runtime import choose_device, choose_precision
+from dpt_ros.perception.runtime import choose_device, choose_precision, Runtime
 from dpt_ros.ros.messages import encode_image
 from dpt_ros.ros.outputs import OUTPUTS
 from dpt_ros.ros.parameters import Parameters
 from dpt_ros.ros.processor import Job, Processor
 from dpt_ros.zoo.labels import load_labels
+from dpt_ros.zoo.store import load
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 import torch
 
 WARM_UP = 3
+EMBEDDED = 'dpt_tiny'  # the network in the package
 Show = Callable[[], object]  # called after each frame
 
 
@@ -174,6 +176,26 @@ def bench_network(repeats: int, device: str, show: Show) -> dict[str, float]:
         'network_ratio': medians['theirs'] / medians['ours'],
         'difference': float(difference),  # largest, in standard deviations of the output
     }
+
+
+def bench_embedded(repeats: int, device: str, show: Show) -> dict[str, float]:
+    """Measure the network in the package, both heads, at the size that it was trained at."""
+    where, trained = choose_device(device), load(EMBEDDED)
+    runtime = Runtime(trained.network, where, choose_precision('auto', where))
+    resize, tasks = trained.checkpoint.resize, trained.checkpoint.tasks
+    image = torch.rand((1, 3, resize.height, resize.width)).to(where)
+    times = []
+    for index in range(WARM_UP + repeats):
+        _synchronize(where)
+        started = perf_counter()
+        runtime(image, tasks)
+        _synchronize(where)
+        if index >= WARM_UP:
+            times.append((perf_counter() - started) * 1e3)
+        show()
+    p50, p95 = np.percentile(times, (50, 95))
+    size = {'width': resize.width, 'height': resize.height}
+    return {**size, 'median_ms': float(p50), 'p95_ms': float(p95)}
 
 
 def _synchronize(device: torch.device) -> None:

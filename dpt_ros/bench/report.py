@@ -39,6 +39,11 @@ def table(results: Mapping[str, Any]) -> str:
         f'{network["network_ratio"]:.2f} (outputs differ by {network["difference"]:.1e} of their '
         'deviation)',
     ]
+    tiny = results['embedded']
+    lines.append(
+        f'network, dpt_tiny at {tiny["width"]}x{tiny["height"]}, depth and labels: '
+        f'{tiny["median_ms"]:.1f} ms, p95 {tiny["p95_ms"]:.1f} ms'
+    )
     for size, found in results['frames'].items():
         lines += ['', f'{size:<16}{"median ms":>10}{"p95 ms":>10}{"share":>8}{"MB":>8}']
         for name, stage in found['stages'].items():

@@ -5,7 +5,7 @@ import resource
 from typing import Any
 
 import cv2
-from dpt_ros.bench.frames import bench_frames, bench_network
+from dpt_ros.bench.frames import bench_embedded, bench_frames, bench_network
 from dpt_ros.bench.loading import bench_loading
 from dpt_ros.bench.node import bench_node
 from dpt_ros.conditions import conditions
@@ -41,6 +41,7 @@ def bench(
     results: dict[str, Any] = {
         'conditions': conditions(),
         'network': network,
+        'embedded': bench_embedded(frames, device, show),
         'frames': bench_frames(sizes, frames, device, show),
     }
     results['network_ratio'] = network['network_ratio']

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dpt_ros.bench.baseline import Baseline
 from dpt_ros.bench.frames import (
+    bench_embedded,
     bench_frames,
     bench_network,
     camera_info,
@@ -58,8 +59,10 @@ def results() -> Iterator[dict]:
     steps: list[bool] = []
     network = bench_network(2, 'cpu', lambda: steps.append(True))
     frames = bench_frames([(WIDTH, HEIGHT)], 2, 'cpu', lambda: steps.append(True))
-    assert len(steps) == 7  # two of the network, five frames: three of them to warm up
-    yield {'conditions': conditions(), 'network': network, 'frames': frames, 'memory': {'host': 1}}
+    embedded = bench_embedded(2, 'cpu', lambda: steps.append(True))
+    assert len(steps) == 12  # two of the network, five frames and five passes: three to warm up
+    measured = {'network': network, 'embedded': embedded, 'frames': frames}
+    yield {'conditions': conditions(), **measured, 'memory': {'host': 1}}
 
 
 def test_the_twins_compute_the_same(results: dict):
@@ -124,6 +127,12 @@ def test_the_ratio_is_of_the_time_around_the_network(results: dict):
     assert baseline['total_ms'] == pytest.approx(
         baseline['around_ms'] + baseline['network_ms'], rel=0.2
     )
+
+
+def test_the_network_in_the_package_is_measured_at_the_size_of_its_training(results: dict):
+    embedded = results['embedded']
+    assert (embedded['width'], embedded['height']) == (256, 192)
+    assert 0 < embedded['median_ms'] <= embedded['p95_ms']
 
 
 def test_results_are_told_in_all_three_ways(results: dict):
