@@ -48,17 +48,17 @@ def classify(
             across = slice(part[0][0].start, part[-1][0].stop)
             wide = [strip[..., span].contiguous() @ matrix.T for _, span, matrix in part]
             tile = rows_matrix @ torch.cat(wide, dim=-1)  # (B, K, height, width)
-            labels[:, down, across], confidence[:, down, across] = _winners(tile, from_last)
+            _winners(tile, from_last, labels[:, down, across], confidence[:, down, across])
     return labels, confidence
 
 
-def _winners(tile: Tensor, from_last: Tensor) -> tuple[Tensor, Tensor]:
+def _winners(tile: Tensor, from_last: Tensor, labels: Tensor, confidence: Tensor) -> None:
     """
     Find the best of the classes and its probability.
 
     :param tile: (B, K, h, w) scores, of which nothing is left afterwards.
     :param from_last: (K,), the numbers from K - 1 down to 0; their type is that of the labels.
-    :return: labels and probabilities, (B, h, w).
+    :param labels: (B, h, w), written; `confidence` likewise.
     """
     tile -= tile.amax(dim=1, keepdim=True)
     if tile.device.type == 'cpu':  # PyTorch takes three times as long to compare and to raise
@@ -71,7 +71,8 @@ def _winners(tile: Tensor, from_last: Tensor) -> tuple[Tensor, Tensor]:
         tile.exp_()
     ranks = wins.to(from_last.dtype).mul_(from_last[:, None, None])
     # amax of what wins is many times faster than argmax
-    return from_last[0] - ranks.amax(dim=1), 1 / tile.sum(dim=1)
+    torch.sub(from_last[0], ranks.amax(dim=1), out=labels)
+    torch.reciprocal(tile.sum(dim=1), out=confidence)
 
 
 @lru_cache(maxsize=16)
