@@ -230,13 +230,11 @@ def test_a_wide_image_goes_through_swin_as_a_square_and_comes_back_wide(publishe
     trained = store.Trained(name, CHECKPOINTS[name], network)
     device = torch.device('cpu')
     image = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)
-    perception = Perception(trained, None, device=device, dtype=torch.float32, scale_mode='none')
+    perception = Perception(trained, None, device=device, dtype=torch.float32)
     with pytest.raises(ValueError, match=r'192x192 .* takes 256x256 only; leave network\.side'):
-        Perception(
-            trained, None, device=device, dtype=torch.float32, scale_mode='none', network_side=192
-        )
+        Perception(trained, None, device=device, dtype=torch.float32, network_side=192)
     (result,) = perception(
-        [Frame('', None, image, None)], {'inverse_depth'}, options(Parameters())
+        [Frame('', None, image, None)], {'inverse_depth'}, options(Parameters(scale_mode='none'))
     )
     assert result.products['inverse_depth'].shape == (90, 160)
     assert np.isfinite(result.products['inverse_depth']).all()
