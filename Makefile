@@ -17,7 +17,7 @@ endif
 export AMENT_PREFIX_PATH := $(abspath $(VENV))
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
-.PHONY: help demo test soak lint pins clean
+.PHONY: help demo test soak fuzz lint pins clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -45,8 +45,11 @@ soak: $(VENV)/.test $(VENV)/.package ## the long run, 31 minutes; ARGS="--minute
 	@DPT_ROS_ROUNDS=500 $(BIN)/pytest -q -m graph test/ros/test_lifecycle.py
 	@$(BIN)/python test/soak/soak.py $(ARGS)
 
+fuzz: $(VENV)/.fuzz $(VENV)/.package ## 200 000 malformed messages and files; ARGS="--runs 6000" is passed on
+	@$(BIN)/python test/fuzz/fuzz.py $(ARGS)
+
 pins: $(VENV)/.uv ## solve requirements/*.in anew into requirements/*.txt
-	@cd requirements && for name in run cluster test; do \
+	@cd requirements && for name in run cluster test fuzz; do \
 		../$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade \
 			--no-header --no-annotate --no-emit-index-url $$name.in -o $$name.txt || exit; \
 	done
@@ -68,6 +71,11 @@ $(VENV)/.run: $(VENV)/.uv requirements/run.txt
 $(VENV)/.test: $(VENV)/.run requirements/test.txt
 	@echo 'installing requirements/test.txt'
 	@scripts/venv.sh requirements requirements/run.txt requirements/test.txt
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.test requirements/fuzz.txt
+	@echo 'installing requirements/fuzz.txt'
+	@scripts/venv.sh requirements requirements/fuzz.txt
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.run $(SOURCES)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 # The same examples each time; deadlines are kept by `make fuzz`, for machines differ.
 SHORT = settings(max_examples=150, deadline=None, derandomize=True)
-FEW = settings(SHORT, max_examples=25)  # where one takes a file and milliseconds
+FEW = settings(SHORT, max_examples=50)  # where one takes a file and milliseconds
 
 NUMBERS = (0, 1, 2, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
 UINT32 = st.sampled_from(NUMBERS) | st.integers(0, 2**32 - 1) | st.integers(0, 40)
@@ -38,6 +38,13 @@ def damaged(draw: st.DrawFn, goods: list[bytes]) -> bytes:
             case 'drop':
                 del data[start:end]
     return bytes(data)
+
+
+def damaged_files(goods: dict[str, list[bytes]]) -> st.SearchStrategy[tuple[str, bytes]]:
+    """Damage one of some good files, given by suffix; the suffix comes with it."""
+    return st.sampled_from(list(goods)).flatmap(
+        lambda suffix: st.tuples(st.just(suffix), damaged(goods[suffix]))
+    )
 
 
 def check_refusal(error: Exception) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
-from damage import damaged, FEW
+from damage import damaged_files, FEW
 from dpt_ros.tools.sources import open_source
 from dpt_ros.zoo import store
 from hypothesis import given
@@ -53,21 +53,18 @@ BAGS = {'.mcap': bag(StoragePlugin.MCAP), '.db3': bag(StoragePlugin.SQLITE3)}
 
 
 @pytest.mark.filterwarnings('ignore:Detected pickle protocol')
-@pytest.mark.parametrize('suffix', WEIGHTS)
-def test_any_file_of_weights_gives_tensors_or_is_refused(suffix: str):
-    @given(damaged(WEIGHTS[suffix]))
-    @FEW
-    def run(data: bytes):
-        with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-            Path(file.name).write_bytes(data)
-            try:
-                state = store.read(Path(file.name))
-            except ValueError as error:
-                assert file.name in str(error)
-            else:
-                assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
-
-    run()
+@given(damaged_files(WEIGHTS))
+@FEW
+def test_any_file_of_weights_gives_tensors_or_is_refused(suffix_and_data: tuple[str, bytes]):
+    suffix, data = suffix_and_data
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        Path(file.name).write_bytes(data)
+        try:
+            state = store.read(Path(file.name))
+        except ValueError as error:
+            assert file.name in str(error)
+        else:
+            assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
 
 
 @pytest.mark.parametrize(
@@ -79,21 +76,18 @@ def test_what_is_no_tensors_by_name_is_refused(content: Any, tmp_path: Path):
         store.load('dpt_tiny', str(tmp_path / 'mine.pt'))
 
 
-@pytest.mark.parametrize('suffix', BAGS)
-def test_any_bag_gives_images_or_is_refused(suffix: str):
-    @given(damaged([BAGS[suffix]]))
-    @FEW
-    def run(data: bytes):
-        with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-            Path(file.name).write_bytes(data)
-            try:
-                shots = list(islice(open_source(file.name), 4))
-            except ValueError as error:
-                assert str(error)
-            else:
-                assert len(shots) == 4  # three, and from the beginning again
-
-    run()
+@given(damaged_files({suffix: [data] for suffix, data in BAGS.items()}))
+@FEW
+def test_any_bag_gives_images_or_is_refused(suffix_and_data: tuple[str, bytes]):
+    suffix, data = suffix_and_data
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        Path(file.name).write_bytes(data)
+        try:
+            shots = list(islice(open_source(file.name), 4))
+        except ValueError as error:
+            assert str(error)
+        else:
+            assert len(shots) == 4  # three, and from the beginning again
 
 
 def test_a_bag_whose_index_promises_images_that_are_not_there_ends(
