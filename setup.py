@@ -46,7 +46,13 @@ setup(
     package_data={f'{NAME}.zoo': ['labels/*.csv', 'weights/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
-        *share('package.xml', 'launch/*.py', 'config/**/*.yaml', 'config/rviz/*.rviz'),
+        *share(
+            'package.xml',
+            'launch/*.py',
+            'config/**/*.yaml',
+            'config/rviz/*.rviz',
+            'config/sros2/*.xml',
+        ),
     ],
     zip_safe=False,
     entry_points={
