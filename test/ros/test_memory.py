@@ -94,7 +94,7 @@ def test_a_thousand_frames_leave_no_memory_behind(way: Way):
             way()
         gc.collect()
         grown = tracemalloc.get_traced_memory()[0] - before
-    assert grown < 64 * 1024  # one leaked map of labels a frame would be 3 MB
+    assert grown < 256 * 1024  # Python's own caches; one leaked map of labels a frame is 3 MB
     assert memory_in_use(CPU) - resident < 8e6  # PyTorch's own, which tracemalloc does not see
 
 
