@@ -15,7 +15,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from dpt_ros.perception.pipeline import Perception
-from dpt_ros.perception.runtime import memory_in_use
+from dpt_ros.perception.runtime import free_memory, memory_in_use
 from dpt_ros.ros import parameters
 from dpt_ros.ros.diagnostics import encode_diagnostics, Statistics
 from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Output, OUTPUTS, topic_of
@@ -32,7 +32,6 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
-import torch
 
 RELIABILITIES = {
     'sensor_data': QoSReliabilityPolicy.BEST_EFFORT,
@@ -322,8 +321,7 @@ class DptNode(LifecycleNode):
         _undo(self._undo_configure)
         self._perception = None
         self._outputs, self._label_infos = {}, []
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def _hear_measured(self) -> None:
         """Subscribe to what the mode of scale measures metres by, and to nothing else."""
