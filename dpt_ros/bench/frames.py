@@ -8,7 +8,7 @@ import cv2
 from dpt_ros.bench.baseline import Baseline
 from dpt_ros.bench.twins import adopt, build_twins, LABELS, SIDE
 from dpt_ros.perception.pipeline import Perception
-from dpt_ros.perception.runtime import choose_device, choose_precision, Runtime
+from dpt_ros.perception.runtime import choose_device, choose_precision, Network
 from dpt_ros.ros.messages import encode_image
 from dpt_ros.ros.outputs import OUTPUTS
 from dpt_ros.ros.parameters import Parameters
@@ -181,14 +181,14 @@ def bench_network(repeats: int, device: str, show: Show) -> dict[str, float]:
 def bench_embedded(repeats: int, device: str, show: Show) -> dict[str, float]:
     """Measure the network in the package, both heads, at the size that it was trained at."""
     where, trained = choose_device(device), load(EMBEDDED)
-    runtime = Runtime(trained.network, where, choose_precision('auto', where))
+    network = Network(trained.network, where, choose_precision('auto', where))
     resize, tasks = trained.checkpoint.resize, trained.checkpoint.tasks
     image = torch.rand((1, 3, resize.height, resize.width)).to(where)
     times = []
     for index in range(WARM_UP + repeats):
         _synchronize(where)
         started = perf_counter()
-        runtime(image, tasks)
+        network(image, tasks)
         _synchronize(where)
         if index >= WARM_UP:
             times.append((perf_counter() - started) * 1e3)

@@ -19,7 +19,8 @@ from dpt_ros.evaluation.metrics import Confusion, DEPTH, LABELS, mean_scores
 from dpt_ros.evaluation.multiscale import multiscale_labels
 from dpt_ros.evaluation.protocols import METRIC, Protocol, RELATIVE, whole
 from dpt_ros.evaluation.published import PUBLISHED
-from dpt_ros.perception.pipeline import Frame, Options, Perception
+from dpt_ros.perception.pipeline import Frame, Perception
+from dpt_ros.perception.products import Options
 from dpt_ros.perception.runtime import choose_precision
 from dpt_ros.training.worlds import TRAINING
 from dpt_ros.zoo.checkpoints import Checkpoint, Restore

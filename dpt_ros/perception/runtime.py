@@ -1,13 +1,18 @@
-"""Where and how a network runs: device, precision, memory."""
+"""Where and how things run: device, precision, memory, and programs of tensors."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 import resource
+from time import perf_counter
 
 from dpt_ros.model.dpt import DPT
 import torch
 from torch import Tensor
 
+Tensors = dict[str, Tensor]
+Step = Callable[[Tensors], Tensors]
 PRECISIONS = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
@@ -62,7 +67,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-class Runtime:
+class Network:
     """One network on one device."""
 
     def __init__(self, network: DPT, device: torch.device, dtype: torch.dtype):
@@ -71,7 +76,39 @@ class Runtime:
         self._network = network.to(device, dtype).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+    def __call__(self, image: Tensor, wanted: Collection[str]) -> Tensors:
         """Run the tasks wanted on a normalized image (B, 3, h, w); see `DPT.forward`."""
         image = image.to(self.dtype, memory_format=torch.channels_last)
         return self._network(image, wanted)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A pure function of tensors in steps; nothing in it waits for the device."""
+
+    name: str
+    request: Hashable  # with the name and the forms of the tensors it decides what happens
+    steps: Mapping[str, Step]  # each takes what the one before gave
+
+
+class Runtime:
+    """How programs run."""
+
+    def __call__(self, program: Program, given: Tensors, seconds: dict[str, float]) -> Tensors:
+        """
+        Run a program on what is given.
+
+        :param seconds: gets the time of each step; on a GPU that of handing it over.
+        """
+        for name, step in program.steps.items():
+            with stage(seconds, name):
+                given = step(given)
+        return given
+
+
+@contextmanager
+def stage(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the time spent inside to `seconds`."""
+    start = perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + perf_counter() - start

@@ -1,7 +1,7 @@
 """
 The topics that the node publishes: one row each.
 
-A new topic is one row of `OUTPUTS`. `needs` are the products (`perception.pipeline.PRODUCTS`)
+A new topic is one row of `OUTPUTS`. `needs` are the products (`perception.products.PRODUCTS`)
 without which the topic is not advertised; of these, `reads` are computed for it when somebody
 subscribes.
 """

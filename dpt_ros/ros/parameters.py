@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any
 
-from dpt_ros.perception.pipeline import class_names, Options
+from dpt_ros.perception.products import class_names, Options
 from dpt_ros.ros.messages import MAX_PIXELS
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 

@@ -13,6 +13,11 @@ class Labels:
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]  # RGB, 0 to 255
 
+    @property
+    def unlabelled(self) -> int:
+        """The class id of pixels that no class is sure of, as vision_msgs reserves it."""
+        return 255 if len(self.names) <= 255 else 65535
+
     def find(self, *names: str) -> tuple[int, ...]:
         """Return the indices of the classes named; names that this set lacks are left out."""
         return tuple(index for index, name in enumerate(self.names) if name in names)

@@ -70,7 +70,7 @@ def test_the_twins_compute_the_same(results: dict):
 
 
 def test_the_twins_share_one_backbone(perception: Perception):
-    assert len(perception._passes) == 1
+    assert len(perception._networks.passes) == 1
 
 
 def test_the_network_computes_something(theirs: tuple):
@@ -138,7 +138,7 @@ def test_the_network_in_the_package_is_measured_at_the_size_of_its_training(resu
 def test_results_are_told_in_all_three_ways(results: dict):
     told = table(results)
     assert all(str(name) in told for name in results['conditions'])
-    assert 'classify' in told and 'around the network' in told
+    assert 'cleanup' in told and 'around the network' in told
     again = json.loads(to_json(results))
     (found,) = again['frames'].values()
     assert found['stages']['network']['median_ms'] > 0

@@ -9,7 +9,7 @@ that plane, and the cloud must lie on it and fall back on its own pixels.
 from collections.abc import Callable
 from typing import Any
 
-from dpt_ros.perception import pipeline
+from dpt_ros.perception import networks, pipeline
 from dpt_ros.perception.pipeline import Frame, Perception, Result
 from dpt_ros.ros.messages import decode_camera, encode_camera_info
 from dpt_ros.ros.parameters import options, Parameters, read
@@ -132,8 +132,8 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Result, CameraI
         size = max(1, width // decimation), max(1, height // decimation)
         rays = true_rays(info, use, sensor_pixels(info, size))
         depth = torch.from_numpy((DISTANCE / (rays @ NORMAL)).astype(np.float32))
-        monkeypatch.setattr(PERCEPTION, '_run', lambda *_: {'depth': torch.zeros(1, 4, 4)})
-        monkeypatch.setattr(pipeline, 'depth_of_weights', lambda *_: depth[None].clone())
+        monkeypatch.setattr(networks, '_run', lambda *_: {'depth': torch.zeros(1, 4, 4)})
+        monkeypatch.setattr(networks, 'depth_of_weights', lambda *_: depth[None].clone())
         camera = decode_camera(info, width, height, use)
         frame = Frame('', None, np.zeros((height, width, 3), np.uint8), camera)
         chosen: dict[str, Any] = {'output.decimation': decimation, 'depth.edge_angle': 0.0}

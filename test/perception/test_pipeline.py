@@ -11,8 +11,10 @@ import cv2
 from dpt_ros.perception import pipeline
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.cleanup import flying
-from dpt_ros.perception.pipeline import Frame, Options, Perception, PRODUCTS, Result
+from dpt_ros.perception.pipeline import Frame, Perception, Result
 from dpt_ros.perception.preprocess import prepare
+from dpt_ros.perception.products import Options, PRODUCTS
+from dpt_ros.perception.runtime import NetworkError
 from dpt_ros.perception.scale.scaler import Reference
 from dpt_ros.training.worlds import draw_shot, HELD_OUT, plan, shoot
 from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, RelativeDepth, Resize, Restore
@@ -557,7 +559,7 @@ def test_warming_up_runs_everything(passes: Counter):
 
 def test_every_stage_tells_its_time():
     seconds = run(METRIC).seconds
-    stages = {'upload', 'preprocess', 'network', 'classify', 'metres', 'pack', 'download'}
+    stages = {'upload', 'preprocess', 'network', 'postprocess', 'cleanup', 'points', 'download'}
     assert set(seconds) == stages
     assert min(seconds.values()) > 0
 
@@ -801,6 +803,36 @@ def test_depth_is_averaged_where_the_image_stays_and_only_if_wanted():
         if share:
             wanted = 1 / (0.5 / before + 0.5 / wanted)
         np.testing.assert_allclose(after, wanted, rtol=1e-5)
+
+
+def test_steadiness_switched_off_forgets():
+    perception = perceive(TINY, None)
+    dark, light = frame(np.zeros_like(picture())), frame(np.full_like(picture(), 4))  # no change
+    for given, share in ((dark, 0.5), (dark, 0.0), (light, 0.5)):
+        found = run({'depth'}, perception, given, depth_steadiness=share).products['depth']
+    wanted = run({'depth'}, TINY_ALONE, light).products['depth']
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize('spoiled', ['depth', 'segmentation'])
+def test_an_image_of_which_nothing_is_believable_is_refused_and_leaves_no_trace(spoiled: str):
+    def spoil(_: object, __: object, raw: dict) -> dict:
+        raw[spoiled][-1] = torch.nan
+        return raw
+
+    perception, options = perceive(twin(focal=500.0), TINY), replace(OPTIONS, depth_steadiness=0.5)
+    frames = [frame(), replace(frame(picture(seed=1)), source='rear')]
+    for one in perception._networks.passes:
+        hook = one.network._network.register_forward_hook(spoil)
+    with pytest.raises(NetworkError, match=f'the network for {spoiled} gave no finite number'):
+        perception(frames, {'depth', 'labels'}, options)
+    hook.remove()
+    found = perception(frames, {'depth', 'labels'}, options)
+    wanted = perceive(twin(focal=500.0), TINY)(frames, {'depth', 'labels'}, options)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one.products['depth'], other.products['depth'])
+        assert one.scale == other.scale
+        assert one.scale.notes
 
 
 @pytest.mark.parametrize(

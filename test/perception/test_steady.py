@@ -1,6 +1,6 @@
 """Depth at rest: where the image stays, and nowhere else."""
 
-from dpt_ros.perception.steady import BLOCK, Steadiness
+from dpt_ros.perception.steady import BLOCK, calm, Steadiness
 import pytest
 import torch
 from torch import Tensor
@@ -11,9 +11,8 @@ GRAY = torch.full((*SIZE, 3), 100, dtype=torch.uint8)
 
 def after(first: Tensor, second: Tensor, share: float, colors: Tensor = GRAY) -> Tensor:
     """Show an image with one depth, then another image with another."""
-    steady = Steadiness()
-    steady('', first, GRAY, share)
-    return steady('', second, colors, share)
+    before, gray = calm(first, GRAY, None, share)
+    return calm(second, colors, (gray, before), share)[0]
 
 
 def flat(metres: float) -> Tensor:
@@ -35,10 +34,11 @@ def test_at_rest_inverse_depth_is_averaged():
 def test_flicker_shrinks_by_its_share():
     # An exponential average of independent noise differs from frame to frame by
     # (1 - s) / sqrt(1 + s) of what the noise does.
-    steady, noise = Steadiness(), torch.Generator().manual_seed(0)
+    noise = torch.Generator().manual_seed(0)
     maps = [4 + 0.01 * torch.randn(SIZE, generator=noise) for _ in range(40)]
-    calm = [steady('', one, GRAY, 0.8) for one in maps]
-    before, now = ((m[-1] - m[-2]).std().item() for m in (maps, calm))
+    depth, gray = calm(maps[0], GRAY, None, 0.8)
+    steady = [depth := calm(one, GRAY, (gray, depth), 0.8)[0] for one in maps[1:]]
+    before, now = ((m[-1] - m[-2]).std().item() for m in (maps, steady))
     assert now / before == pytest.approx(0.2 / 1.8**0.5, rel=0.05)
 
 
@@ -69,20 +69,26 @@ def test_what_was_or_is_unknown_is_not_averaged(unknown: float):
     assert (depth[20:] < 3.0).all()
 
 
+def test_the_first_image_has_its_own_depth():
+    depth, _ = calm(flat(2.0), GRAY, None, 0.75)
+    assert (depth == 2.0).all()
+
+
 def test_each_camera_has_its_own_past():
     steady = Steadiness()
-    steady('front', flat(2.0), GRAY, 0.75)
-    assert (steady('rear', flat(4.0), GRAY, 0.75) == 4.0).all()
+    steady.keep('front', GRAY, flat(2.0))
+    assert steady.last('front', SIZE) is not None
+    assert steady.last('rear', SIZE) is None
 
 
 def test_another_size_begins_anew():
     steady = Steadiness()
-    steady('', flat(2.0), GRAY, 0.75)
-    assert (steady('', torch.full((20, 30), 4.0), GRAY[::2, ::2], 0.75) == 4.0).all()
+    steady.keep('', GRAY, flat(2.0))
+    assert steady.last('', (20, 30)) is None
 
 
-def test_switched_off_it_forgets():
+def test_what_is_forgotten_is_gone():
     steady = Steadiness()
-    steady('', flat(2.0), GRAY, 0.75)
-    assert (steady('', flat(3.0), GRAY, 0.0) == 3.0).all()
-    assert (steady('', flat(4.0), GRAY, 0.75) == 4.0).all()
+    steady.keep('', GRAY, flat(2.0))
+    steady.forget('')
+    assert steady.last('', SIZE) is None

@@ -75,7 +75,7 @@ def test_two_rounds_of_life_leave_nothing_behind(graph):
     before = None
     for _ in range(2):
         assert change(graph, Transition.TRANSITION_CONFIGURE)
-        network = weakref.ref(node._perception._passes[0].runtime)
+        network = weakref.ref(node._perception._networks)
         assert change(graph, Transition.TRANSITION_ACTIVATE)
         depths.clear()
         graph.shoot(camera, image, info, lambda: depths)

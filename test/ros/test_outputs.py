@@ -6,7 +6,8 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 from dpt_ros.perception.camera import Camera
-from dpt_ros.perception.pipeline import Frame, PRODUCTS, Result
+from dpt_ros.perception.pipeline import Frame, Result
+from dpt_ros.perception.products import PRODUCTS
 from dpt_ros.ros.messages import decode_image
 from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Origin, Output, OUTPUTS, topic_of
 from dpt_ros.ros.parameters import Parameters

@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import cv2
-from dpt_ros.perception import pipeline
+from dpt_ros.perception import networks, products
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.scale import metres
 from dpt_ros.ros import outputs, processor
@@ -288,7 +288,7 @@ FAULTS = {
         processor, 'decode_image', lambda f, *a: np.roll(f(*a), 1, 1), ('colors', 'by_hand')
     ),
     'the input of the network': Fault(
-        pipeline,
+        networks,
         'feed',
         lambda f, *a: rolled(f(*a), 2, 3),
         (*DEPTH_EDGES, *LABEL_EDGES, 'by_hand'),
@@ -298,23 +298,23 @@ FAULTS = {
         metres, 'restore_size', lambda f, *a: rolled(f(*a), 1, 2), (*DEPTH_EDGES, 'by_hand'), ALL
     ),
     'labels, brought back': Fault(
-        pipeline,
+        networks,
         'classify',
         lambda f, *a: tuple(rolled(values, 1, 2) for values in f(*a)),
         (*LABEL_EDGES, 'by_hand'),
         ALL,
     ),
     'rays of the cloud': Fault(
-        pipeline,
+        products,
         'pack_points',
         lambda f, *a: lifted(f, lambda rays: rolled(rays, 1, 2))(*a),
         ('rays',),
     ),
     'depth of the cloud': Fault(
-        pipeline, 'pack_points', lambda f, depth, *a: f(rolled(depth, 0, 1), *a), ('rays',)
+        products, 'pack_points', lambda f, depth, *a: f(rolled(depth, 0, 1), *a), ('rays',)
     ),
     'colors of the cloud': Fault(
-        pipeline,
+        products,
         'pack_points',
         lambda f, depth, rays, colors: f(depth, rays, rolled(colors, 0, 1)),
         ('colors',),
@@ -336,10 +336,10 @@ FAULTS = {
         ('colors', 'by_hand'),
     ),
     'red for blue in the network': Fault(
-        pipeline, 'feed', lambda f, pixels, *a: f(pixels.flip(-1), *a), ('by_hand',)
+        networks, 'feed', lambda f, pixels, *a: f(pixels.flip(-1), *a), ('by_hand',)
     ),
     'red for blue in the cloud': Fault(
-        pipeline,
+        products,
         'pack_points',
         lambda f, depth, rays, colors: f(depth, rays, colors.flip(-1)),
         ('colors',),
@@ -362,13 +362,13 @@ FAULTS = {
     ),
     # a sign
     'y of the cloud up': Fault(
-        pipeline,
+        products,
         'pack_points',
         lambda f, *a: lifted(f, lambda rays: rays * SIGNS)(*a),
         ('rays', 'floor'),
     ),
     'x of the cloud left': Fault(
-        pipeline, 'pack_points', lambda f, *a: lifted(f, lambda rays: rays * -SIGNS)(*a), ('rays',)
+        products, 'pack_points', lambda f, *a: lifted(f, lambda rays: rays * -SIGNS)(*a), ('rays',)
     ),
     'the image upside down': Fault(
         processor,

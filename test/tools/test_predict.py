@@ -10,7 +10,8 @@ import re
 import cv2
 from dpt_ros.model.dpt import freeze
 from dpt_ros.perception.camera import Camera
-from dpt_ros.perception.pipeline import Frame, millimetres, Perception, Result
+from dpt_ros.perception.pipeline import Frame, Perception, Result
+from dpt_ros.perception.products import millimetres
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.tools.cli import main
 from dpt_ros.tools.predict import encode_ply, spread

@@ -143,6 +143,10 @@ class Scaler:
             notes = (f"{told}; in the network's input it was {self._focal:.0f} px in training",)
         return Scale(self._focal / lens if lens else 1.0, notes=notes)
 
+    def tell_again(self, source: str) -> None:
+        """Note anew what a camera's metres are corrected for: the frame that told it is lost."""
+        self._lenses.pop(source, None)
+
     def fitted(
         self,
         sight: Sight,

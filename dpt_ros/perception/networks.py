@@ -1,0 +1,189 @@
+"""
+The networks of a node, and the way from an image to their own maps, at the size of the outputs.
+
+Three steps: `preprocess`, `network`, `postprocess`. Each is a pure function of tensors that never
+waits for the device, so whoever runs them (`runtime`) may capture or compile them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from dpt_ros.model.dpt import DPT, join
+from dpt_ros.perception.classify import classify
+from dpt_ros.perception.preprocess import feed, network_size
+from dpt_ros.perception.runtime import Network, NetworkError, Program, Tensors
+from dpt_ros.perception.scale.metres import depth_of_weights
+from dpt_ros.zoo.checkpoints import Checkpoint, Resize
+from dpt_ros.zoo.labels import Labels, load_labels
+from dpt_ros.zoo.store import Trained
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is wanted of the networks."""
+
+    tasks: frozenset[str]  # out of 'depth' and 'segmentation'
+    size: tuple[int, int]  # (H, W) of the maps
+    min_confidence: float  # below which a pixel is unlabelled
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One run of a backbone: how an image is brought to it, and the tasks that come of it."""
+
+    network: Network
+    entry: Checkpoint  # for its colors
+    resize: Resize
+    tasks: frozenset[str]
+
+
+class Networks:
+    """One or two networks on one device; a backbone that both have runs once."""
+
+    def __init__(
+        self,
+        depth: Trained | None,
+        segmentation: Trained | None,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        side: int = 0,
+    ):
+        """Put them on the device; for the arguments see `pipeline.Perception`."""
+        self.passes = [
+            _Pass(Network(network, device, dtype), entry, _fit(network, entry, side), tasks)
+            for network, entry, tasks in _networks(depth, segmentation, side)
+        ]
+        self._depth = depth.checkpoint if depth is not None else None
+        self.labels: Labels | None = None
+        self._sky: tuple[int, ...] = ()
+        if segmentation is not None and segmentation.checkpoint.labels is not None:
+            self.labels = load_labels(segmentation.checkpoint.labels)
+            self._sky = self.labels.find('sky')
+            self._restore_scores = segmentation.checkpoint.restore
+
+    @property
+    def knows_sky(self) -> bool:
+        """Whether the labels have a class of pixels that see no surface."""
+        return bool(self._sky)
+
+    def resize_of(self, task: str) -> Resize:
+        """Return how images come to the network of a task."""
+        return next(one.resize for one in self.passes if task in one.tasks)
+
+    def program(self, look: Look) -> Program:
+        """
+        Return the way from `pixels`, (B, h, w, 3) uint8, to the maps wanted, (B, H, W) each.
+
+        They are called 'own' (what `depth_of_weights` gives), 'labels', 'confidence' and, if the
+        labels have it, 'sky'; and for each task 'TASK believable', (B,) bool.
+        """
+        passes = [one for one in self.passes if one.tasks & look.tasks]
+        steps = {
+            'preprocess': partial(_preprocess, passes),
+            'network': partial(_run, passes, look.tasks),
+            'postprocess': partial(self._postprocess, look),
+        }
+        return Program('see', look, steps)
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Score every class; see `pipeline.Perception.scores`."""
+        (one,) = (each for each in self.passes if 'segmentation' in each.tasks)
+        rows, columns = images.shape[2:]
+        prepared = feed(images.permute(0, 2, 3, 1), one.entry, Resize(columns, rows, multiple=1))
+        return one.network(prepared, {'segmentation'})['segmentation'].float()
+
+    def _postprocess(self, look: Look, raw: Tensors) -> Tensors:
+        """Bring what the networks gave to the size of the outputs."""
+        maps: Tensors = {}
+        if 'segmentation' in raw:
+            scores = raw['segmentation']
+            # Of a pixel with a score that is no number nobody can tell the class.
+            maps['segmentation believable'] = scores.isfinite().flatten(1).all(dim=1)
+            labels, maps['confidence'] = classify(scores, look.size, self._restore_scores)
+            if self._sky:
+                maps['sky'] = torch.stack([labels == index for index in self._sky]).any(dim=0)
+            if look.min_confidence > 0 and self.labels is not None:
+                sure = maps['confidence'] >= look.min_confidence
+                labels = labels.masked_fill_(~sure, self.labels.unlabelled)
+            maps['labels'] = labels
+        if 'depth' in raw and self._depth is not None:
+            finite = raw['depth'].isfinite()
+            maps['depth believable'] = finite.flatten(1).any(dim=1)
+            known = raw['depth'].masked_fill(~finite, torch.nan)  # lest infinite pass for far
+            maps['own'] = depth_of_weights(known, self._depth, look.size)
+        return maps
+
+
+def check_believable(flags: Tensors) -> None:
+    """Refuse images of which a task has none of its flags, (B,) bool; waits for the device."""
+    for task, believable in flags.items():
+        if not believable.all():
+            raise NetworkError(
+                f'the network for {task} gave no finite number: with precision float16 set '
+                'float32 or bfloat16; else its weights are damaged, fetch them again'
+            )
+
+
+def resize_rule(entry: Checkpoint, side: int) -> Resize:
+    """Return how images come to a network whose shorter side may be set, 0: as trained."""
+    if not side:
+        return entry.resize
+    rule = 'stretch' if entry.resize.rule == 'stretch' else 'lower_bound'
+    return replace(entry.resize, width=side, height=side, rule=rule)
+
+
+def _preprocess(passes: Sequence[_Pass], given: Tensors) -> Tensors:
+    """Make of `pixels` the input of each pass, by its number."""
+    return {
+        str(number): feed(given['pixels'], one.entry, one.resize)
+        for number, one in enumerate(passes)
+    }
+
+
+def _run(passes: Sequence[_Pass], tasks: frozenset[str], images: Tensors) -> Tensors:
+    """Run each backbone once, all of its tasks in one pass."""
+    raw: Tensors = {}
+    for number, one in enumerate(passes):
+        raw |= one.network(images[str(number)], one.tasks & tasks)
+    return raw
+
+
+def _networks(
+    depth: Trained | None, segmentation: Trained | None, side: int
+) -> Iterator[tuple[DPT, Checkpoint, frozenset[str]]]:
+    """Yield the networks to run, how each is fed, and its tasks: two if they cannot be one."""
+    if depth is not None and segmentation is not None and _is_shared(depth, segmentation, side):
+        joined = join({'depth': depth.network, 'segmentation': segmentation.network})
+        yield joined, depth.checkpoint, joined.provides
+        return
+    for task, trained in (('depth', depth), ('segmentation', segmentation)):
+        if trained is not None:
+            yield trained.network, trained.checkpoint, frozenset({task})
+
+
+def _is_shared(one: Trained, other: Trained, side: int) -> bool:
+    """Return whether two networks make the same of an image as far as their backbones go."""
+    if one is other:
+        return True
+    a, b = one.checkpoint, other.checkpoint
+    fed = [(resize_rule(e, side), e.mean, e.std, e.color_max) for e in (a, b)]
+    built = [
+        replace(e.architecture, widths=(0,) * 4, width=0, readout='ignore', decoder='dpt')
+        for e in (a, b)
+    ]
+    if fed[0] != fed[1] or built[0] != built[1]:  # the decoders may differ
+        return False
+    mine, theirs = one.network.backbone.state_dict(), other.network.backbone.state_dict()
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
+
+
+def _fit(network: DPT, entry: Checkpoint, side: int) -> Resize:
+    """Return how images come to a network, refusing what it could take of no image."""
+    resize = resize_rule(entry, side)
+    if resize.rule == 'stretch':  # one size for them all
+        network.backbone.check_size(*network_size(1, 1, resize))
+    return resize

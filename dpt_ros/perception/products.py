@@ -1,0 +1,262 @@
+"""
+What can be asked of an image, and the way there from the own maps of the networks.
+
+Two steps for one image: `cleanup` makes metres and takes out what must not be believed, `points`
+lays out the products. Each is a pure function of tensors that never waits for the device, so
+whoever runs them (`runtime`) may capture them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+import math
+
+import cv2
+from dpt_ros.perception.cleanup import clean, flying
+from dpt_ros.perception.paint import blend, look_up, only
+from dpt_ros.perception.points import pack_points
+from dpt_ros.perception.runtime import Program, Tensors
+from dpt_ros.perception.scale.metres import metres_of_inverse
+from dpt_ros.perception.steady import calm
+from dpt_ros.zoo.checkpoints import Resize
+from dpt_ros.zoo.labels import Labels
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# What can be asked for, and the tasks of the networks that it takes.
+PRODUCTS: dict[str, frozenset[str]] = {
+    'depth': frozenset({'metres'}),  # (H, W) float32 metres, or uint16 millimetres
+    'depth_color': frozenset({'metres'}),  # (H, W, 3) uint8
+    'inverse_depth': frozenset({'depth'}),  # (H, W) float32, no unit, larger is nearer
+    'labels': frozenset({'segmentation'}),  # (H, W) uint8, or uint16 above 255 classes
+    'confidence': frozenset({'segmentation'}),  # (H, W) uint8, 255 is certain
+    'overlay': frozenset({'segmentation'}),  # (H, W, 3) uint8
+    'color': frozenset(),  # (H, W, 3) uint8, the image at the size of the maps
+    'points': frozenset({'metres'}),  # (H, W, 8) or (N, 8) float32, `points.pack_points`
+}
+METRES = frozenset(name for name, needs in PRODUCTS.items() if 'metres' in needs)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may change from frame to frame; defaults, units and meaning: `ros.parameters`."""
+
+    output_decimation: int
+    depth_encoding: str
+    depth_invalid_value: float
+    depth_min: float
+    depth_max: float
+    depth_edge_angle: float
+    depth_steadiness: float
+    depth_color_max: float
+    segmentation_min_confidence: float
+    segmentation_overlay_opacity: float
+    points_organized: bool
+    points_labels: bool
+    points_exclude_classes: str
+    points_only_classes: str
+    points_clearing_distance: float
+    scale_mode: str
+    scale_factor: float
+    scale_offset: float
+    scale_smoothing_seconds: float
+    scale_hold_seconds: float
+    scale_jump: float
+    scale_min_points: int
+    scale_reference_tolerance: float
+    scale_ground_classes: str
+    scale_ground_share: float
+    scale_camera_height: float
+    scale_camera_pitch: float
+    scale_camera_roll: float
+    scale_gravity: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted of one image."""
+
+    wanted: frozenset[str]  # out of PRODUCTS; every one can be made of the maps given
+    size: tuple[int, int]  # (H, W) of the maps
+    options: Options
+
+
+class Finisher:
+    """Makes the products of one image of its maps."""
+
+    def __init__(self, labels: Labels | None, depth_resize: Resize | None, device: torch.device):
+        """
+        Prepare the colors.
+
+        :param labels: of the network for labels, None for none.
+        :param depth_resize: how images come to the network for depth, None for none.
+        """
+        self._labels, self._device = labels, device
+        if depth_resize is not None:
+            self._depth_side = min(depth_resize.width, depth_resize.height)
+        if labels is not None:
+            self._colors = _table(labels.colors, device)
+        turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)
+        red_to_blue = np.ascontiguousarray(turbo[::-1, 0, ::-1])
+        self._turbo = torch.from_numpy(red_to_blue).to(device)  # near is red
+
+    def program(self, order: Order) -> Program:
+        """
+        Return the way to the products of an image from what is given of it.
+
+        Given are `pixels`, (h, w, 3) uint8, and as far as they are needed and there: the maps of
+        `Networks.program`, without the batch; `factor` and `offset` of the scale, () float32,
+        where metres are not what the network gave; `rays`, (2, H, W) of a calibrated camera;
+        `gray` and `before`, what `steady.calm` gave of the last image. The products come by their
+        names, clouds organized; with `depth_steadiness` 'gray' and 'before' for the next image
+        come too.
+        """
+        steps = {'cleanup': partial(self._clean, order), 'points': partial(self._lay_out, order)}
+        return Program('finish', order, steps)
+
+    def _clean(self, order: Order, given: Tensors) -> Tensors:
+        """Make metres, and know what is no surface; bring the image to the size of the maps."""
+        options, maps = order.options, dict(given)
+        maps['colors'] = colors = _shrink(maps.pop('pixels'), *order.size)
+        if not order.wanted & METRES:
+            return maps
+        metres, sky = _scaled(given), given.get('sky')
+        skies = sky[None] if sky is not None else None
+        depth = clean(metres[None], skies, options.depth_min, options.depth_max)[0]
+        if options.depth_steadiness:
+            last = (given['gray'], given['before']) if 'gray' in given else None
+            depth, maps['gray'] = calm(depth, colors, last, options.depth_steadiness)
+            maps['before'] = depth
+        if 'rays' in given and options.depth_edge_angle:
+            reach = self._edge_reach(order.size)
+            edges = flying(depth, given['rays'], options.depth_edge_angle, reach)
+            depth = depth.masked_fill(edges, torch.nan)
+        maps['depth'] = depth
+        return maps
+
+    def _lay_out(self, order: Order, maps: Tensors) -> Tensors:
+        """Turn the maps, all (H, W), into the products wanted."""
+        wanted, options, colors = order.wanted, order.options, maps['colors']
+        products: Tensors = {n: maps[n] for n in ('gray', 'before') if n in maps}
+        depth, labels = maps.get('depth'), maps.get('labels')
+        if 'color' in wanted:
+            products['color'] = colors
+        if 'inverse_depth' in wanted:
+            products['inverse_depth'] = maps['own']
+        if labels is not None:
+            if 'labels' in wanted:
+                products['labels'] = labels
+            if 'confidence' in wanted:
+                products['confidence'] = (maps['confidence'] * 255).round().to(torch.uint8)
+            if 'overlay' in wanted:
+                products['overlay'] = self._overlay(colors, labels, options)
+        if depth is not None:
+            if 'depth' in wanted:
+                products['depth'] = _encode_depth(depth, options)
+            if 'depth_color' in wanted:
+                products['depth_color'] = self._color(depth, options.depth_color_max)
+            if 'points' in wanted:
+                extra = (labels, maps.get('confidence')) if options.points_labels else ()
+                solid = depth
+                if options.points_clearing_distance:
+                    nothing = depth == torch.inf
+                    solid = depth.masked_fill(nothing, options.points_clearing_distance)
+                if labels is not None and (chosen := self.classes_of_points(options)) is not None:
+                    solid = solid.masked_fill(~look_up(chosen, labels), torch.nan)
+                products['points'] = pack_points(solid, maps['rays'], colors, *extra)
+        return products
+
+    def classes_of_points(self, options: Options) -> Tensor | None:
+        """Return a table, a row for each label: whether it becomes points; None: all do."""
+        excluded, only = options.points_exclude_classes, options.points_only_classes
+        if not excluded and not only:
+            return None
+        if self._labels is None:
+            raise ValueError(
+                'points.exclude_classes and points.only_classes need labels: name a network in '
+                'segmentation.model, or leave both empty'
+            )
+        return _class_table(self._labels, excluded, only, self._device)
+
+    def _edge_reach(self, size: tuple[int, int]) -> int:
+        """Return half the width of a depth edge as networks draw it, in pixels of the maps."""
+        return max(2, round(1.5 * min(size) / self._depth_side))
+
+    def _overlay(self, colors: Tensor, labels: Tensor, options: Options) -> Tensor:
+        """Tint the image by class; unlabelled pixels stay as they are."""
+        tint = look_up(self._colors, labels)
+        tinted = blend(colors, tint, options.segmentation_overlay_opacity)
+        if options.segmentation_min_confidence == 0 or self._labels is None:
+            return tinted
+        return torch.where((labels == self._labels.unlabelled)[..., None], colors, tinted)
+
+    def _color(self, depth: Tensor, farthest: float) -> Tensor:
+        """Color depth over the fixed range 0 to `farthest` metres; unknown and sky are black."""
+        steps = (depth * (255 / farthest)).nan_to_num_(0, 0).clamp_(0, 255)
+        painted = look_up(self._turbo, steps.to(torch.uint8))
+        return only(painted, depth.isfinite())
+
+
+def compact(points: Tensor) -> Tensor:
+    """Keep the valid points of an organized cloud (H, W, 8): (N, 8); waits for the device."""
+    return points[points[..., 2].isfinite()]
+
+
+def millimetres(depth: Tensor) -> Tensor:
+    """Convert metres to whole millimetres that fit 16 bits, int32; 0: unknown or too far."""
+    rounded = (depth * 1000).nan_to_num_(0, 0, 0).round_()
+    return rounded.masked_fill_(rounded >= 65535, 0).int()
+
+
+def class_names(text: str) -> list[str]:
+    """Split names with commas between, such as 'person, chair'."""
+    return [name.strip() for name in text.split(',') if name.strip()]
+
+
+def _scaled(given: Tensors) -> Tensor:
+    """Make metres of what `depth_of_weights` gave: metres, or inverse depth with an offset."""
+    if 'offset' in given:
+        return metres_of_inverse(given['own'], given['factor'], given['offset'])
+    return given['own'] / given['factor'] if 'factor' in given else given['own']
+
+
+def _shrink(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Average an image (H, W, 3) uint8 down to height x width."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    image = pixels.permute(2, 0, 1).float()
+    small = F.adaptive_avg_pool2d(image, (height, width))
+    return small.round_().to(torch.uint8).permute(1, 2, 0)
+
+
+def _encode_depth(depth: Tensor, options: Options) -> Tensor:
+    """Bring depth to its message's encoding: 32FC1 metres, or 16UC1 millimetres with 0 invalid."""
+    if options.depth_encoding == '16UC1':
+        return millimetres(depth)
+    if math.isnan(options.depth_invalid_value):
+        return depth
+    return depth.masked_fill(~depth.isfinite(), options.depth_invalid_value)
+
+
+def _table(colors: Sequence[tuple[int, int, int]], device: torch.device) -> Tensor:
+    """Make a table of colors, (N, 3) uint8, in which every label has a row, unlabelled too."""
+    rows = torch.zeros((256 if len(colors) <= 255 else 65536, 3), dtype=torch.uint8)
+    rows[: len(colors)] = torch.tensor(colors, dtype=torch.uint8)
+    return rows.to(device)
+
+
+@lru_cache(maxsize=8)
+def _class_table(labels: Labels, excluded: str, only: str, device: torch.device) -> Tensor:
+    """Say of each label whether its points stay, (N,) bool; unlabelled ones are no class."""
+    table = torch.full((256 if len(labels.names) <= 255 else 65536,), not only)
+    for parameter, text, stays in (('only', only, True), ('exclude', excluded, False)):
+        names = class_names(text)
+        if unknown := [name for name in names if name not in labels.names]:
+            raise ValueError(
+                f'points.{parameter}_classes names {", ".join(unknown)}, which segmentation.model '
+                f'does not know; it knows {", ".join(labels.names)}'
+            )
+        table[list(labels.find(*names))] = stays
+    return table.to(device)
