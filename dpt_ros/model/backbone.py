@@ -1,5 +1,5 @@
 """
-Vision transformers of timm as backbones: an image in, four taps for the decoder out.
+Vision transformers as backbones: an image in, four taps for the decoder out.
 
 Those here know where a patch is in the image; `relative` has those that know where two patches
 are to each other. A *tap* is what one block (or one stage) tells the decoder: a feature map and,
@@ -8,16 +8,19 @@ where the block has one, its readout token. Names follow the paper
 which the weights were trained with.
 
 Shapes: B batch, C width of the transformer, (H, W) image in pixels, (h, w) its patch grid.
-Only the parts of a timm model that the decoder can see are kept: no classifier, no unused norm.
+Only the parts of a transformer that the decoder can see are kept: no classifier, no unused norm.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TYPE_CHECKING
 
-from timm.models.vision_transformer import VisionTransformer
+from dpt_ros.model.transformer import Transformer
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:  # its import takes seconds, see `transformer`
+    from timm.models.vision_transformer import VisionTransformer
 
 
 class Tap(NamedTuple):
@@ -110,16 +113,16 @@ class ViT(Backbone):
 
     def __init__(
         self,
-        vit: VisionTransformer,
+        vit: 'Transformer | VisionTransformer',
         blocks: Sequence[int],
         *,
         positions: str = 'dpt',
         normalize: bool = False,
     ):
         """
-        Take the parts of a timm transformer that the decoder can see.
+        Take the parts of a transformer that the decoder can see.
 
-        :param vit: such as `timm.create_model('vit_large_patch16_384')`.
+        :param vit: such as `Transformer(SHAPES['vit_large_patch16_384'])`, or timm's of that name.
         :param blocks: indices of the blocks to tap, from 0, shallow to deep.
         :param positions: a key of `POSITIONS`.
         :param normalize: pass every tap through the final norm; else taps are raw.
@@ -169,7 +172,7 @@ class Hybrid(ViT):
     Weights of the convolutions are standardized; see `STANDARDIZATIONS` for the choice.
     """
 
-    def __init__(self, vit: VisionTransformer, blocks: Sequence[int], standardization: str):
+    def __init__(self, vit: 'VisionTransformer', blocks: Sequence[int], standardization: str):
         """
         Take the parts of a timm hybrid that the decoder can see.
 
@@ -206,11 +209,13 @@ class Stemmed(ViT):
     After Xiao et al., "Early convolutions help transformers see better" (arXiv 2106.14881).
     """
 
-    def __init__(self, vit: VisionTransformer, blocks: Sequence[int], stem: Sequence[int]):
+    def __init__(
+        self, vit: 'Transformer | VisionTransformer', blocks: Sequence[int], stem: Sequence[int]
+    ):
         """
-        Take the parts of a timm transformer that the decoder can see, and give it a stem.
+        Take the parts of a transformer that the decoder can see, and give it a stem.
 
-        :param vit: one with patches of 16 pixels, such as `vit_tiny_patch16_224`.
+        :param vit: one with patches of 16 pixels.
         :param blocks: the two blocks to tap.
         :param stem: channels of the stages at strides 4 and 8.
         """

@@ -16,16 +16,12 @@ from dpt_ros.model.backbone import Backbone, Hybrid, Stemmed, ViT
 from dpt_ros.model.decoder import Decoder
 from dpt_ros.model.dpt import DPT, freeze, Task
 from dpt_ros.model.heads import DepthHead, ProjectedDepthHead, SegmentationHead
-from dpt_ros.model.relative import BEiT, SwinV2
+from dpt_ros.model.transformer import SHAPES, Transformer
 from dpt_ros.zoo.checkpoints import Architecture, BoundedDepth, Checkpoint, CHECKPOINTS
 from dpt_ros.zoo.huggingface import HUGGINGFACE
 from dpt_ros.zoo.keys import rename
 from dpt_ros.zoo.labels import load_labels
 from safetensors.torch import load_file
-import timm
-from timm.models.beit import Beit
-from timm.models.swin_transformer_v2 import SwinTransformerV2
-from timm.models.vision_transformer import VisionTransformer
 import torch
 from torch import Tensor
 
@@ -100,19 +96,31 @@ def build(entry: Checkpoint) -> DPT:
 
 
 def _build_backbone(shape: Architecture) -> Backbone:
+    """Choose what becomes of the transformer."""
+    if shape.backbone not in SHAPES:
+        return _build_of_timm(shape)
+    vit = Transformer(SHAPES[shape.backbone])
+    if shape.stem is not None:
+        return Stemmed(vit, shape.blocks, shape.stem)
+    return ViT(vit, shape.blocks, positions=shape.positions, normalize=shape.normalize)
+
+
+def _build_of_timm(shape: Architecture) -> Backbone:
     """Choose by the kind of timm's network what becomes of it."""
+    from dpt_ros.model.relative import BEiT, SwinV2  # here: importing timm takes seconds
+    import timm
+    from timm.models.beit import Beit
+    from timm.models.swin_transformer_v2 import SwinTransformerV2
+    from timm.models.vision_transformer import VisionTransformer
+
     vit = timm.create_model(shape.backbone)
     if isinstance(vit, Beit):
         return BEiT(vit, shape.blocks)
     if isinstance(vit, SwinTransformerV2):
         return SwinV2(vit, shape.blocks)
-    if not isinstance(vit, VisionTransformer):
-        raise ValueError(f'{shape.backbone} is no vision transformer of timm that DPT knows')
-    if shape.standardization is not None:
+    if isinstance(vit, VisionTransformer) and shape.standardization is not None:
         return Hybrid(vit, shape.blocks, shape.standardization)
-    if shape.stem is not None:
-        return Stemmed(vit, shape.blocks, shape.stem)
-    return ViT(vit, shape.blocks, positions=shape.positions, normalize=shape.normalize)
+    raise ValueError(f'{shape.backbone} is no vision transformer that DPT knows')
 
 
 def load(name: str, folder: str = '') -> Trained:

@@ -49,7 +49,7 @@ def test_the_loss_of_one_batch_falls_when_trained_on_it():
     state, batch = begin(ENTRY, plan), draw(range(2), (48, 64))
     losses = [advance(state, batch, ENTRY, plan) for _ in range(20)]
     for task in ('depth', 'segmentation'):
-        assert losses[-1][task] < 0.8 * losses[0][task]
+        assert losses[-1][task] < 0.9 * losses[0][task]  # 0.43 to 0.88 with other first weights
 
 
 def test_a_run_resumed_is_a_run_through(tmp_path):

@@ -20,6 +20,7 @@ from midas_reference import for_hugging_face, forward, LAYOUTS, random_weights, 
 import numpy as np
 import pytest
 from safetensors.torch import save_file
+import timm
 import torch
 from transformers import BeitConfig, DPTConfig, DPTForDepthEstimation, Swinv2Config
 
@@ -93,8 +94,8 @@ def load(monkeypatch):
         if cut is FEW_BLOCKS:
             entry = replace(entry, architecture=replace(entry.architecture, blocks=cut['taps']))
         elif cut is FEW_STAGES:
-            smaller = partial(store.timm.create_model, depths=cut['stages'], img_size=cut['side'])
-            monkeypatch.setattr(store.timm, 'create_model', smaller)
+            smaller = partial(timm.create_model, depths=cut['stages'], img_size=cut['side'])
+            monkeypatch.setattr(timm, 'create_model', smaller)
         monkeypatch.setitem(CHECKPOINTS, name, replace(entry, sha256=None, size=None))
         return store.load(name, str(weights)).network
 
