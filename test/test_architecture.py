@@ -102,6 +102,7 @@ RULES = {
             'ros/silence.py',
             'tools/demo*.py',
             'bench/node.py',
+            'bench/startup.py',
         ),
         never={'rclpy'},
     ),

@@ -6,6 +6,7 @@ from time import perf_counter
 
 import cv2
 from dpt_ros.bench.baseline import Baseline
+from dpt_ros.bench.ceilings import synchronize
 from dpt_ros.bench.twins import adopt, build_twins, LABELS, SIDE
 from dpt_ros.perception.pipeline import Perception
 from dpt_ros.perception.runtime import choose_device, choose_precision, Network
@@ -88,11 +89,10 @@ def bench_frames(
     :return: by WIDTHxHEIGHT: `stages`, `around_ms` (all but the network), `baseline` and
         `around_ratio`, the baseline's time around the network over ours.
     """
-    theirs = build_twins()
+    where, theirs = choose_device(device), build_twins()
     twins = adopt(*theirs)
-    where = choose_device(device)
     ours = Ours(Perception(*twins, device=where, dtype=choose_precision('auto', where)))
-    baseline = Baseline(*theirs, load_labels(LABELS))
+    baseline = Baseline(*theirs, load_labels(LABELS), where)
     return {
         f'{width}x{height}': _bench_size(ours, baseline, width, height, frames, show)
         for width, height in sizes
@@ -162,10 +162,10 @@ def bench_network(repeats: int, device: str, show: Show) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            _synchronize(where)
+            synchronize(where)
             started = perf_counter()
             run(images[name])
-            _synchronize(where)
+            synchronize(where)
             times[name].append(perf_counter() - started)
         show()
     medians = {name: float(np.median(seconds)) * 1e3 for name, seconds in times.items()}
@@ -186,18 +186,13 @@ def bench_embedded(repeats: int, device: str, show: Show) -> dict[str, float]:
     image = torch.rand((1, 3, resize.height, resize.width)).to(where)
     times = []
     for index in range(WARM_UP + repeats):
-        _synchronize(where)
+        synchronize(where)
         started = perf_counter()
         network(image, tasks)
-        _synchronize(where)
+        synchronize(where)
         if index >= WARM_UP:
             times.append((perf_counter() - started) * 1e3)
         show()
     p50, p95 = np.percentile(times, (50, 95))
     size = {'width': resize.width, 'height': resize.height}
     return {**size, 'median_ms': float(p50), 'p95_ms': float(p95)}
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import cv2
+from dpt_ros.bench.networks import table_of
 import numpy as np
 
 INK = (60, 60, 60)
@@ -19,6 +20,7 @@ COLORS = (
     (99, 99, 99),
     (165, 105, 189),
     (38, 166, 154),
+    (190, 190, 190),
 )
 BAR, LEFT, WIDTH, LEGEND = 34, 150, 1100, 60
 
@@ -31,6 +33,7 @@ def to_json(results: Mapping[str, Any]) -> str:
 def table(results: Mapping[str, Any]) -> str:
     """Lay the results out as text."""
     lines = [f'{name}: {value}' for name, value in results['conditions'].items()]
+    lines += ['', *_machine(results)]
     network = results['network']
     lines += [
         '',
@@ -71,6 +74,9 @@ def table(results: Mapping[str, Any]) -> str:
             )
             for run in runs
         ]
+    for size, stages in results.get('node_stages', {}).items():
+        told = ', '.join(f'{name} {p50:g}' for name, (p50, _, _) in stages.items())
+        lines.append(f'in the node, {size}, ms: {told}')
     if loading := results.get('loading'):
         lines += [
             '',
@@ -80,6 +86,22 @@ def table(results: Mapping[str, Any]) -> str:
         ]
     memory = ', '.join(f'{name} {value:.0f} MB' for name, value in results['memory'].items())
     return '\n'.join([*lines, '', f'peak memory of this process: {memory}'])
+
+
+def _machine(results: Mapping[str, Any]) -> list[str]:
+    """Tell what the machine can do, how much of that networks take, and how long a start takes."""
+    lines = []
+    for device, ceiling in results['ceilings'].items():
+        rates = ', '.join(f'{name} {rate:.0f}' for name, rate in ceiling.matrix_gflops.items())
+        memory = ceiling.memory_gigabytes
+        lines.append(f'ceilings, {device}: matrices {rates} GFLOP/s; memory {memory:.1f} GB/s')
+    start = results['startup']
+    return [
+        *lines,
+        *table_of(results['networks']),
+        f'start of the node: rclpy up after {start.ros:.1f} s, imported {start.imported:.1f}, '
+        f'configured {start.configured:.1f}, active {start.active:.1f} ({start.cpu:.1f} s of CPU)',
+    ]
 
 
 _ROW = '{:<40}{:>7}{:>8}{:>6}{:>6}{:>7}{:>7}{:>7}'
@@ -100,7 +122,7 @@ def draw(frames: Mapping[str, Any]) -> np.ndarray:
     scale = (WIDTH - LEFT - 100) / longest
     picture = np.full((len(bars) * (BAR + 12) + LEGEND, WIDTH, 3), 255, np.uint8)
     for index, name in enumerate(names):
-        left = 20 + 105 * index
+        left = 20 + 108 * index
         cv2.rectangle(picture, (left, 14), (left + 14, 28), color[name], -1)
         _write(picture, name, (left + 20, 26))
     for index, (title, parts) in enumerate(bars):

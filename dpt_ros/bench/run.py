@@ -5,13 +5,18 @@ import resource
 from typing import Any
 
 import cv2
+from dpt_ros.bench.ceilings import Ceiling, measure_ceiling
 from dpt_ros.bench.frames import bench_embedded, bench_frames, bench_network
 from dpt_ros.bench.loading import bench_loading
+from dpt_ros.bench.networks import bench_networks, CASES, Timing
 from dpt_ros.bench.node import bench_node
+from dpt_ros.bench.startup import bench_startup
 from dpt_ros.conditions import conditions
+from dpt_ros.perception.runtime import choose_device, choose_precision
 import torch
 
-SIZES = ((640, 480), (1280, 720))
+SIZES = ((640, 480), (1280, 720), (1920, 1080))
+STARTS = 3
 RATES = (5.0, 15.0, 30.0, 60.0, 0.0)
 
 
@@ -28,7 +33,7 @@ def bench(
     show: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """
-    Measure the network, the way of a frame, and on request the node and the loading.
+    Measure the machine, networks, the way of a frame, the start, and on request node and loading.
 
     :param sizes: (width, height) of images.
     :param frames: of each size; `seconds` of each run of the node.
@@ -37,9 +42,14 @@ def bench(
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
+    told = conditions()  # its load is not yet ours
+    ceilings, networks = _bench_machine(device, show)
     network = bench_network(frames, device, show)
     results: dict[str, Any] = {
-        'conditions': conditions(),
+        'conditions': told,
+        'ceilings': ceilings,
+        'networks': networks,
+        'startup': bench_startup(STARTS, show),
         'network': network,
         'embedded': bench_embedded(frames, device, show),
         'frames': bench_frames(sizes, frames, device, show),
@@ -48,10 +58,25 @@ def bench(
     first = results['frames'][f'{sizes[0][0]}x{sizes[0][1]}']
     results['around_ratio'] = first['around_ratio']
     if node:
-        results['node'] = bench_node(sizes, RATES, seconds, show)
+        results['node'], results['node_stages'] = bench_node(sizes, RATES, seconds, show)
     if loading:
         results['loading'] = bench_loading(loading, weights)
     results['memory'] = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
     if torch.cuda.is_available():
         results['memory']['device'] = torch.cuda.max_memory_allocated() / 1e6
     return results
+
+
+def _bench_machine(
+    device: str, show: Callable[[], object]
+) -> tuple[dict[str, Ceiling], list[Timing]]:
+    """Measure what the CPU, and the device if it is another, can do; and networks against it."""
+    ceilings, timings = {}, []
+    chosen = choose_device(device)
+    for where in dict.fromkeys((torch.device('cpu'), chosen)):
+        ceilings[where.type] = ceiling = measure_ceiling(where)
+        show()
+        if where == chosen:
+            dtype = choose_precision('auto', where)
+            timings = bench_networks(CASES[where.type], where, dtype, ceiling, show)
+    return ceilings, timings

@@ -327,17 +327,18 @@ def _add_bench(commands: Commands) -> None:
     bench = commands.add_parser(
         'bench',
         help='measure every stage, beside what a user would write with transformers',
-        description='Measure the network and the way of a frame from message to messages, beside '
-        'a baseline of equal weights in the same process (transformers, copies as cv_bridge and '
-        'sensor_msgs_py make them). Needs transformers: requirements/test.txt.',
+        description='Measure what the machine can do at most, networks against that, the start of '
+        'the node, and the way of a frame from message to messages, beside a baseline of equal '
+        'weights in the same process (transformers, copies as cv_bridge and sensor_msgs_py make '
+        'them). Needs transformers: requirements/test.txt.',
     )
     bench.add_argument(
         '--sizes',
         nargs='+',
         type=_size,
-        default=[(640, 480), (1280, 720)],
+        default=[(640, 480), (1280, 720), (1920, 1080)],
         metavar='WxH',
-        help='of the images (640x480 1280x720)',
+        help='of the images (640x480 1280x720 1920x1080)',
     )
     bench.add_argument('--frames', type=int, default=30, help='of each size (%(default)s)')
     bench.add_argument('--threads', type=int, default=2, help='CPU cores to use (%(default)s)')
@@ -356,6 +357,14 @@ def _add_bench(commands: Commands) -> None:
     )
     bench.add_argument('--json', type=Path, metavar='FILE', help='write the results as JSON too')
     bench.add_argument('--plot', type=Path, metavar='FILE', help='write a picture (.png) of them')
+    bench.add_argument(
+        '--keep',
+        type=Path,
+        nargs='?',
+        const=Path('docs/benchmarks'),
+        metavar='FOLDER',
+        help='file JSON and picture in a folder by date and commit, with a table (%(const)s)',
+    )
     bench.set_defaults(run=_bench)
 
 
@@ -584,6 +593,7 @@ def _bench(arguments: argparse.Namespace) -> None:
             f'the baseline is not installed ({error}): pip install -r requirements/test.txt'
         ) from None
     import cv2
+    from dpt_ros.bench.records import keep
     from dpt_ros.bench.report import draw, table, to_json
 
     for file in (arguments.json, arguments.plot):
@@ -606,6 +616,8 @@ def _bench(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(to_json(results), encoding='utf-8')
     if arguments.plot is not None:
         cv2.imwrite(str(arguments.plot), draw(results['frames'])[..., ::-1])
+    if arguments.keep is not None:
+        print(f'kept as {keep(results, arguments.keep)}')
 
 
 def _size(text: str) -> tuple[int, int]:

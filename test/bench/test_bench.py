@@ -4,7 +4,9 @@ from collections.abc import Iterator
 import json
 from pathlib import Path
 
+import cv2
 from dpt_ros.bench.baseline import Baseline
+from dpt_ros.bench.ceilings import Ceiling, measure_ceiling
 from dpt_ros.bench.frames import (
     bench_embedded,
     bench_frames,
@@ -16,7 +18,10 @@ from dpt_ros.bench.frames import (
     summarize,
 )
 from dpt_ros.bench.loading import bench_loading, measure
-from dpt_ros.bench.report import draw, table, to_json
+from dpt_ros.bench.networks import bench_networks, Case, CASES, count_flops, UNRELEASED
+from dpt_ros.bench.records import keep
+from dpt_ros.bench.report import COLORS, draw, table, to_json
+from dpt_ros.bench.startup import bench_startup
 from dpt_ros.bench.twins import adopt, build_twins, LABELS
 from dpt_ros.conditions import conditions
 from dpt_ros.perception.pipeline import Perception
@@ -24,6 +29,7 @@ from dpt_ros.ros.messages import encode_image
 from dpt_ros.ros.outputs import OUTPUTS
 from dpt_ros.tools import cli
 from dpt_ros.zoo.labels import load_labels
+from dpt_ros.zoo.store import checkpoint
 import numpy as np
 import pytest
 from std_msgs.msg import Header
@@ -32,6 +38,7 @@ import torch
 WIDTH, HEIGHT = 96, 64
 IMAGE = encode_image(Header(), picture(WIDTH, HEIGHT), 'rgb8')
 INFO = camera_info(WIDTH, HEIGHT)
+CPU = torch.device('cpu')
 
 
 @pytest.fixture(scope='module')
@@ -41,12 +48,12 @@ def theirs() -> tuple:
 
 @pytest.fixture(scope='module')
 def baseline(theirs: tuple) -> Baseline:
-    return Baseline(*theirs, load_labels(LABELS))
+    return Baseline(*theirs, load_labels(LABELS), CPU)
 
 
 @pytest.fixture(scope='module')
 def perception(theirs: tuple) -> Perception:
-    return Perception(*adopt(*theirs), device=torch.device('cpu'), dtype=torch.float32)
+    return Perception(*adopt(*theirs), device=CPU, dtype=torch.float32)
 
 
 @pytest.fixture(scope='module')
@@ -61,8 +68,20 @@ def results() -> Iterator[dict]:
     frames = bench_frames([(WIDTH, HEIGHT)], 2, 'cpu', lambda: steps.append(True))
     embedded = bench_embedded(2, 'cpu', lambda: steps.append(True))
     assert len(steps) == 12  # two of the network, five frames and five passes: three to warm up
-    measured = {'network': network, 'embedded': embedded, 'frames': frames}
-    yield {'conditions': conditions(), **measured, 'memory': {'host': 1}}
+    ceiling = measure_ceiling(CPU, (64,), 1 << 16)
+    small = [Case(['dpt_tiny', 'dpt_tiny'], 64, 64, (1, 2))]
+    yield {
+        'conditions': conditions(),
+        'ceilings': {'cpu': ceiling},
+        'networks': bench_networks(small, CPU, torch.float32, ceiling, lambda: None),
+        'startup': bench_startup(1, lambda: None),
+        'network': network,
+        'network_ratio': network['network_ratio'],
+        'embedded': embedded,
+        'frames': frames,
+        'around_ratio': next(iter(frames.values()))['around_ratio'],
+        'memory': {'host': 1},
+    }
 
 
 def test_the_twins_compute_the_same(results: dict):
@@ -145,6 +164,47 @@ def test_results_are_told_in_all_three_ways(results: dict):
     shown = draw(results['frames'])
     assert (shown.shape[2], shown.dtype) == (3, np.uint8)
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 9  # a color each stage
+    assert len(set(COLORS)) == len(COLORS) >= len({*found['stages'], 'around'} - {'total'})
+
+
+def test_networks_are_held_against_the_rate_of_the_machine(results: dict):
+    one, two = results['networks']
+    assert (one.batch, two.batch) == (1, 2)
+    assert two.gflops == pytest.approx(2 * one.gflops)
+    for timing in (one, two):
+        assert timing.gflops_per_second == pytest.approx(timing.gflops / timing.median_ms * 1e3)
+        rate = results['ceilings']['cpu'].matrix_gflops['float32']
+        assert timing.share == pytest.approx(timing.gflops_per_second / rate)
+
+
+def test_a_ceiling_is_what_a_product_of_matrices_reaches(monkeypatch: pytest.MonkeyPatch):
+    clock = iter(range(1000))  # each run takes a second
+    monkeypatch.setattr('dpt_ros.bench.ceilings.perf_counter', lambda: next(clock))
+    found = measure_ceiling(CPU, (100, 200), 1_000_000)
+    assert found == Ceiling({'float32': 2 * 200**3 / 1e9}, pytest.approx(0.002))
+
+
+@pytest.mark.parametrize('case', CASES['cuda'], ids=lambda case: '+'.join(case.networks))
+def test_every_network_that_a_gpu_is_to_run_can_run_at_its_size(case: Case):
+    entries = [UNRELEASED.get(name) or checkpoint(name) for name in case.networks]
+    assert count_flops(entries, (1, 3, case.height, case.width)) > 50e9
+
+
+def test_a_start_is_told_in_its_steps(results: dict):
+    start = results['startup']
+    assert 0 < start.ros < start.imported < start.configured < start.active
+    assert start.cpu > 0
+
+
+def test_results_are_kept_with_a_table_of_all(results: dict, tmp_path: Path):
+    told = {**results['conditions'], 'commit': 'abc', 'date': '2026-01-02T03:04:05+00:00'}
+    file = keep({**results, 'conditions': told}, tmp_path)
+    other = keep({**results, 'conditions': {**told, 'commit': 'def'}}, tmp_path)
+    assert (file.name, other.name) == ('2026-01-02-abc.json', '2026-01-02-def.json')
+    assert cv2.imread(str(file.with_suffix('.png'))) is not None
+    rows = (tmp_path / 'README.md').read_text(encoding='utf-8').splitlines()
+    assert [row.split('|')[2].strip() for row in rows if row.startswith('| [')] == ['def', 'abc']
+    assert len({row.count('|') for row in rows if row.startswith('|')}) == 1
 
 
 def test_loading_is_measured_in_a_process_of_its_own():
