@@ -22,3 +22,13 @@ def new_domain():
     first = os.getpid() if worker is None else os.getppid() + int(worker.removeprefix('gw'))
     domains = count(first, int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1')))
     return lambda: next(domains) % 99 + 1
+
+
+@pytest.fixture
+def graph(new_domain):
+    """Give a ROS graph of its own with a client in it; it ends with the test."""
+    from graph import Graph  # imports the node, which most tests do without
+
+    made = Graph(new_domain())
+    yield made
+    made.close()

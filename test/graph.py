@@ -5,7 +5,10 @@ from threading import Thread
 from time import monotonic
 
 from dpt_ros.ros.node import DptNode
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
+from rcl_interfaces.srv import SetParameters
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -98,6 +101,24 @@ class Graph:
         future = client.call_async(request)
         self.until(future.done, f'the answer of {name}')
         return future.result()
+
+    def change(self, transition):
+        """Ask the node for a transition, and return whether it succeeded."""
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self.call(ChangeState, 'dpt/change_state', request).success
+
+    def state(self):
+        """Return the id of the node's state."""
+        return self.call(GetState, 'dpt/get_state', GetState.Request()).current_state.id
+
+    def set_parameters(self, **values):
+        """Set parameters of the node such as depth__max=2.0 (depth.max); return the results."""
+        parameters = [
+            Parameter(name.replace('__', '.'), value=value).to_parameter_msg()
+            for name, value in values.items()
+        ]
+        request = SetParameters.Request(parameters=parameters)
+        return self.call(SetParameters, 'dpt/set_parameters', request).results
 
     def close(self):
         """End all that was started."""

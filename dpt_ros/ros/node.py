@@ -41,7 +41,6 @@ LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 CLASS_NAMES = 'segmentation.class_names'  # told by the node while it is configured
 ROS_PARAMETERS = {'use_sim_time', 'start_type_description_service'}
 SILENCE = 5  # seconds without an image after which the node says so
-STOPS_WITHIN = 1.0  # seconds that a frame in flight may take when the process ends
 
 Transition = Callable[['DptNode', LifecycleState], TransitionCallbackReturn]
 
@@ -79,6 +78,7 @@ class DptNode(LifecycleNode):
         self._chosen = Parameters()
         self._perception: Perception | None = None
         self._worker: Worker | None = None
+        self._lost: Worker | None = None  # one that hung when it was to end
         # By camera: each topic of OUTPUTS that is advertised, with its row and publisher.
         self._outputs: dict[str, dict[str, tuple[Output, Any]]] = {}
         self._label_infos: list[Any] = []  # their publishers, where vision_msgs is installed
@@ -103,7 +103,7 @@ class DptNode(LifecycleNode):
     def stop(self) -> None:
         """End the worker, or leave it to its long frame: the process is about to end."""
         if self._worker is not None:
-            self._worker.stop(STOPS_WITHIN)
+            self._worker.stop()
 
     def destroy_node(self) -> None:
         """Destroy the node, and what rclpy forgets: others would still see it in the graph."""
@@ -117,11 +117,18 @@ class DptNode(LifecycleNode):
         try:
             if self._refused:
                 raise ValueError('; '.join(self._refused.values()))
+            if self._lost is not None and self._lost.is_alive:
+                raise ValueError(
+                    f'{self._lost.hanging()} still: end the process and start the node anew'
+                )
+            self._lost = None
             self._chosen = parameters.read(self._values())
             self._perception = self._load(self._chosen)
         except (ValueError, OSError) as error:  # the user's to mend
             self.get_logger().error(f'cannot configure: {error}')
             return TransitionCallbackReturn.FAILURE
+        values = self._values()
+        self._tell_unread(parameters.unread(values, parameters.given(values)))
         self._advertise(self._perception)
         seconds = perf_counter() - began
         self.get_logger().info(f'{_summary(self._perception)}, ready after {seconds:.1f} s')
@@ -152,13 +159,11 @@ class DptNode(LifecycleNode):
             logger=self.get_logger(),
         )
         self._worker.start()
-        self._undo_activate = [self._worker.stop, partial(setattr, self, '_worker', None)]
         qos = QoSProfile(depth=1, reliability=RELIABILITIES[chosen.qos_input])
         self._why = {
             name: partial(why_silent, self, heard, kind, qos)
             for name, heard in self._heard.items()
         }
-        self._undo_activate += [self._hear_measured]  # without a worker: nothing
         self._hear_measured()
         for name in chosen.cameras:
             put_image = partial(self._put_image, self._worker, name)
@@ -168,9 +173,7 @@ class DptNode(LifecycleNode):
                 self.create_subscription(CameraInfo, calibration, put_info, qos),
                 self.create_subscription(kind, topic_of(name, topic), put_image, qos),
             ]
-            self._undo_activate[:0] = [
-                partial(self.destroy_subscription, s) for s in subscriptions
-            ]
+            self._undo_activate += [partial(self.destroy_subscription, s) for s in subscriptions]
             obeys = {'K': 'not rectified: K and D', 'P': 'rectified: P'}[matrices[name]]
             self.get_logger().info(
                 f'listening to {self._heard[name]} and {self.resolve_topic_name(calibration)} '
@@ -182,8 +185,9 @@ class DptNode(LifecycleNode):
 
     @tells
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop running; the networks stay."""
-        _undo(self._undo_activate)
+        """Stop running; the networks stay, unless a frame hangs in them."""
+        if not self._stop_running():
+            return TransitionCallbackReturn.ERROR
         return super().on_deactivate(state)
 
     @tells
@@ -245,7 +249,14 @@ class DptNode(LifecycleNode):
             self._refused.pop(name, None)
         self._publish_label_info()
         self._hear_measured()
+        if self._perception is not None:
+            self._tell_unread(parameters.unread(self._values() | changed, changed))
         return SetParametersResult(successful=True)
+
+    def _tell_unread(self, sentences: list[str]) -> None:
+        """Warn of parameters that were set and have no effect as the others are."""
+        for sentence in sentences:
+            self.get_logger().warning(f'set without effect: {sentence}')
 
     def _load(self, chosen: Parameters) -> Perception:
         """Build the perception that the parameters describe, and run it once."""
@@ -315,13 +326,27 @@ class DptNode(LifecycleNode):
         self.declare_parameter(CLASS_NAMES, names, described, ignore_override=True)
         return partial(self.undeclare_parameter, CLASS_NAMES)
 
+    def _stop_running(self) -> bool:
+        """Undo activate; False: a frame hangs, and is left alone with the networks it holds."""
+        _undo(self._undo_activate)
+        worker = self._worker
+        if worker is not None and not worker.stop(self._chosen.limits_frame_seconds):
+            self._lost = worker
+            self.get_logger().error(
+                f'{worker.hanging()} and is not waited for: the networks are given up with it'
+            )
+        self._worker = None
+        self._hear_measured()  # without a worker: nothing
+        return worker is None or worker is not self._lost
+
     def _release(self) -> None:
         """Undo activate and configure, in that order, as far as they were done."""
-        _undo(self._undo_activate)
+        self._stop_running()
         _undo(self._undo_configure)
         self._perception = None
         self._outputs, self._label_infos = {}, []
-        free_memory()
+        if self._lost is None:  # else the device might not answer
+            free_memory()
 
     def _hear_measured(self) -> None:
         """Subscribe to what the mode of scale measures metres by, and to nothing else."""

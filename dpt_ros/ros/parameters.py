@@ -5,10 +5,12 @@ A field of `Parameters` is the only place that knows a name, a default, its boun
 does. Declaration, checks, `config/dpt.yaml` and `docs/parameters.md` follow from it.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, Field, field, fields
 import math
 import re
+import reprlib
 from typing import Any
 
 from dpt_ros.perception.products import class_names, Options
@@ -16,6 +18,10 @@ from dpt_ros.ros.messages import MAX_PIXELS
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 Value = bool | int | float | str | tuple[str, ...]
+FIXED = ('scale.mode', 'fixed')
+FITTED = ('scale.mode', 'reference', 'ground')
+REFERENCE = ('scale.mode', 'reference')
+GROUND = ('scale.mode', 'ground')
 CAMERA_NAME = re.compile('[A-Za-z_][A-Za-z0-9_]*')  # a token of a topic
 
 
@@ -27,6 +33,7 @@ def parameter(
     bounds: tuple[float, float] | None = None,
     choices: tuple[str, ...] = (),
     live: bool = False,
+    read_with: tuple[str, ...] = (),
 ) -> Any:
     """
     Describe one parameter.
@@ -34,6 +41,7 @@ def parameter(
     :param bounds: smallest and largest value of a number.
     :param choices: the values that a text may have, where they are few.
     :param live: whether it can change while the node is configured; it then does at once.
+    :param read_with: another parameter and those values of it without which this one is not read.
     """
     facts = {
         'name': name,
@@ -41,6 +49,7 @@ def parameter(
         'bounds': bounds,
         'choices': choices,
         'live': live,
+        'read_with': read_with,
     }
     return field(default=default, metadata=facts)
 
@@ -110,6 +119,7 @@ class Parameters:
         10.0,
         'A frame that takes longer makes /diagnostics an ERROR, which names where it hangs [s].',
         bounds=(0.1, 3600.0),
+        live=True,
     )
     camera_use: str = parameter(
         'camera.use',
@@ -159,9 +169,15 @@ class Parameters:
         'With scale.mode fixed: 1 / metres = scale.factor * output + scale.offset [1/m].',
         bounds=(1e-9, 1e9),
         live=True,
+        read_with=FIXED,
     )
     scale_offset: float = parameter(
-        'scale.offset', 0.0, 'See scale.factor [1/m].', bounds=(-1e6, 1e6), live=True
+        'scale.offset',
+        0.0,
+        'See scale.factor [1/m].',
+        bounds=(-1e6, 1e6),
+        live=True,
+        read_with=FIXED,
     )
     scale_smoothing_seconds: float = parameter(
         'scale.smoothing_seconds',
@@ -170,6 +186,7 @@ class Parameters:
         'alone.',
         bounds=(0.0, 3600.0),
         live=True,
+        read_with=FITTED,
     )
     scale_hold_seconds: float = parameter(
         'scale.hold_seconds',
@@ -177,6 +194,7 @@ class Parameters:
         'So long the last good scale is kept while fits fail [s]; then metres stop.',
         bounds=(0.0, 86400.0),
         live=True,
+        read_with=FITTED,
     )
     scale_jump: float = parameter(
         'scale.jump',
@@ -184,6 +202,7 @@ class Parameters:
         'A fit that changes metres by more than this share is believed when three in a row agree.',
         bounds=(0.01, 10.0),
         live=True,
+        read_with=FITTED,
     )
     scale_min_points: int = parameter(
         'scale.min_points',
@@ -191,6 +210,7 @@ class Parameters:
         'Points of reference_depth or ground that must agree on a scale.',
         bounds=(2, 8192),
         live=True,
+        read_with=FITTED,
     )
     scale_reference_tolerance: float = parameter(
         'scale.reference_tolerance',
@@ -198,6 +218,7 @@ class Parameters:
         'A reference_depth belongs to an image whose stamp is no further away [s].',
         bounds=(0.0, 10.0),
         live=True,
+        read_with=REFERENCE,
     )
     scale_ground_classes: str = parameter(
         'scale.ground_classes',
@@ -205,6 +226,7 @@ class Parameters:
         'With scale.mode ground: classes that are flat ground, names with commas between; empty: '
         'floor, road, sidewalk, path, runway and dirt track, as far as they are known.',
         live=True,
+        read_with=GROUND,
     )
     scale_ground_share: float = parameter(
         'scale.ground_share',
@@ -212,6 +234,7 @@ class Parameters:
         'Share of the image that must be ground, or its scale is not believed.',
         bounds=(0.001, 1.0),
         live=True,
+        read_with=GROUND,
     )
     scale_camera_height: float = parameter(
         'scale.camera_height',
@@ -219,6 +242,7 @@ class Parameters:
         'Of the camera above the ground [m].',
         bounds=(0.01, 1000.0),
         live=True,
+        read_with=GROUND,
     )
     scale_camera_pitch: float = parameter(
         'scale.camera_pitch',
@@ -227,6 +251,7 @@ class Parameters:
         'the IMU.',
         bounds=(-90.0, 90.0),
         live=True,
+        read_with=GROUND,
     )
     scale_camera_roll: float = parameter(
         'scale.camera_roll',
@@ -234,6 +259,7 @@ class Parameters:
         'Of the camera, positive has its right side low [deg]; see scale.camera_pitch.',
         bounds=(-180.0, 180.0),
         live=True,
+        read_with=GROUND,
     )
     scale_gravity: str = parameter(
         'scale.gravity',
@@ -243,6 +269,7 @@ class Parameters:
         'y down, z forward).',
         choices=('fixed', 'imu', 'imu_optical'),
         live=True,
+        read_with=GROUND,
     )
     depth_encoding: str = parameter(
         'depth.encoding',
@@ -365,8 +392,8 @@ class Parameters:
             )
         if both := [name for name in excluded if name in only]:
             raise ValueError(
-                f'points.exclude_classes and points.only_classes both name {", ".join(both)}: '
-                'leave it out of one of them'
+                'points.exclude_classes and points.only_classes both name '
+                f'{", ".join(map(brief, both[:9]))}: leave it out of one of them'
             )
 
 
@@ -402,15 +429,24 @@ def check(name: str, value: Any) -> None:
     facts, kind = FIELDS[name].metadata, type(FIELDS[name].default)
     if kind is tuple:
         if not all(isinstance(one, str) for one in _texts(name, value)):
-            raise ValueError(f"{name} must be a list of texts, got {value!r}; write ['a', 'b']")
-    elif type(value) is not kind and not (kind is float and type(value) is int):
-        came = 'nothing' if value is None else f'{value!r} ({_KINDS.get(type(value), "a list")})'
+            raise ValueError(
+                f"{name} must be a list of texts, got {brief(value)}; write ['a', 'b']"
+            )
+    elif type(value) is not kind and not (kind is float and _is_whole(value)):
+        came = f'{brief(value)} ({_KINDS.get(type(value), "a list")})'
+        came = 'nothing' if value is None else came
         raise ValueError(f'{name} must be {_KINDS[kind]}{_allowed(name)}, got {came}')
-    if facts['choices'] and value not in facts['choices']:
-        raise ValueError(f"{name} must be one of {', '.join(facts['choices'])}, got '{value}'")
-    if facts['bounds'] and not facts['bounds'][0] <= value <= facts['bounds'][1]:
-        low, high = facts['bounds']
-        raise ValueError(f'{name} must be between {low:g} and {high:g}, got {value}')
+    choices, bounds = facts['choices'], facts['bounds']
+    if choices and value not in choices:
+        raise ValueError(f'{name} must be one of {", ".join(choices)}, got {brief(value)}')
+    if bounds and not bounds[0] <= value <= bounds[1]:
+        low, high = bounds
+        raise ValueError(f'{name} must be between {low:g} and {high:g}, got {brief(value)}')
+
+
+def brief(value: Any) -> str:
+    """Show what came from outside in a few printable characters."""
+    return _BRIEF.repr(value)
 
 
 def read(values: Mapping[str, Any]) -> Parameters:
@@ -450,6 +486,29 @@ def check_moment(now: Mapping[str, Any], wanted: Mapping[str, Any], configured: 
         )
 
 
+def unread(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """
+    Say in sentences which parameters have no effect beside the others.
+
+    :param values: all values by ROS name.
+    :param names: of those to look at; what has its default at configure was not meant.
+    """
+    found = defaultdict(list)
+    for name in names:
+        other, *wanted = FIELDS[name].metadata['read_with'] or ('',)
+        if other and values[other] not in wanted:
+            found[other, ' or '.join(wanted)].append(name)
+    return [
+        f'{", ".join(idle)} is read with {other} {wanted}, and that is {values[other]}'
+        for (other, wanted), idle in found.items()
+    ]
+
+
+def given(values: Mapping[str, Any]) -> list[str]:
+    """Return the names of the parameters that have not their default."""
+    return [n for n, v in values.items() if _differ(FIELDS[n].default, _as_field(n, v))]
+
+
 def options(chosen: Parameters) -> Options:
     """Return those parameters that a frame is computed by."""
     return Options(**{f.name: getattr(chosen, f.name) for f in fields(Options)})
@@ -458,7 +517,7 @@ def options(chosen: Parameters) -> Options:
 def _texts(name: str, value: Any) -> tuple[Any, ...]:
     """Take a list of texts as ROS has it, which has nothing at all for an empty one."""
     if value is not None and not isinstance(value, list | tuple):
-        raise ValueError(f"{name} must be a list of texts, got {value!r}; write ['a', 'b']")
+        raise ValueError(f"{name} must be a list of texts, got {brief(value)}; write ['a', 'b']")
     return tuple(value or ()) or ('',)
 
 
@@ -469,8 +528,8 @@ def _check_cameras(names: tuple[str, ...]) -> None:
     for name in names:
         if not CAMERA_NAME.fullmatch(name):
             raise ValueError(
-                f"cameras names '{name}', which no topic can begin with: use letters, digits and "
-                '_, not a digit first'
+                f'cameras names {brief(name)}, which no topic can begin with: use letters, digits '
+                'and _, not a digit first'
             )
         if names.count(name) > 1:
             raise ValueError(f"cameras names '{name}' twice: give each camera a name of its own")
@@ -499,4 +558,23 @@ def _differ(old: Any, new: Any) -> bool:
     return bool(old != new and not (old != old and new != new))
 
 
+def _is_whole(value: Any) -> bool:
+    """Tell whether a value is a whole number of ROS, which has 64 bits."""
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+class _Brief(reprlib.Repr):
+    """Shows little of what is long."""
+
+    def __init__(self) -> None:
+        """Show some words of a text."""
+        super().__init__()
+        self.maxstring = self.maxother = 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Show what ROS can have; Python writes no number of thousands of digits."""
+        return super().repr_int(x, level) if _is_whole(x) else 'a number of more than 64 bits'
+
+
+_BRIEF = _Brief()
 _KINDS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'text'}

@@ -28,6 +28,7 @@ from dpt_ros.ros.processor import Job, Outcome, Processor
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 
 THROTTLE = 10.0  # seconds between two log lines of one kind
+FAREWELL = 1.0  # seconds that the end of a frame is waited for in any case
 PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -74,16 +75,32 @@ class Worker:
         self._traced: set[tuple[type, str]] = set()  # errors whose traceback was told, by place
         self._told: dict[str, float] = {}  # kind of fault -> when it was logged
         self._began: float | None = None  # when the frames in flight were taken up
+        self._given_up = False  # nobody waits any more for what it is at
         self._thread = Thread(target=self._run, name='dpt worker', daemon=True)
 
     def start(self) -> None:
         """Begin to take frames."""
         self._thread.start()
 
-    def stop(self, timeout: float | None = None) -> None:
-        """Take no more frames and wait, `timeout` seconds at most, for the one in flight."""
+    def stop(self, patience: float = 0.0) -> bool:
+        """
+        Take no more frames and wait for the one in flight, of which nothing comes out afterwards.
+
+        :param patience: seconds that it may take from its beginning; after that, or if that is
+            over, FAREWELL is waited.
+        :return: whether it has ended; else it hangs, and holds the networks.
+        """
         self._mailbox.close()
-        self._thread.join(timeout)
+        began = self._began
+        left = 0.0 if began is None else began + patience - perf_counter()
+        self._thread.join(max(left, FAREWELL))
+        self._given_up = self.is_alive
+        return not self._given_up
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
 
     def put_image(self, source: str, image: Image | CompressedImage) -> None:
         """Leave the newest image of a camera."""
@@ -112,7 +129,7 @@ class Worker:
             for name in self._cameras
         }
 
-    def hanging(self, patience: float) -> str:
+    def hanging(self, patience: float = 0.0) -> str:
         """
         Say for how long the frames in flight have been there, and in which line of ours.
 
@@ -147,6 +164,8 @@ class Worker:
         if not heard:
             return
         for outcome in self._processor(heard, self._parameters()):
+            if self._given_up:
+                return
             self._tell(outcome)
             if outcome.error is not None:
                 continue
@@ -206,7 +225,7 @@ class Worker:
 
     def _lose(self, error: Exception, name: str) -> None:
         """Count a frame that is lost and tell why, unless all is coming to its end."""
-        if not self._alive():
+        if self._given_up or not self._alive():
             return
         kind = kind_of(error)
         self._statistics.fault(kind)

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from graph import Graph, image_of, info_of, picture, RELIABLE
+from graph import image_of, info_of, picture, RELIABLE
 import pytest
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -34,13 +34,6 @@ HEARD = {  # what a consumer pairs by stamp, and its QoS
     ),
     'laserscan': ({'depth/image': Image, 'depth/camera_info': CameraInfo}, RELIABLE),
 }
-
-
-@pytest.fixture
-def graph(new_domain):
-    graph = Graph(new_domain())
-    yield graph
-    graph.close()
 
 
 @pytest.mark.parametrize('consumer', HEARD)

@@ -11,9 +11,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from dpt_ros.model.dpt import DPT
 from dpt_ros.ros.silence import why_silent
 from dpt_ros.zoo.store import EMBEDDED
-from graph import BEST_EFFORT, Graph, image_of, info_of, PATIENCE, picture, RELIABLE
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from graph import BEST_EFFORT, image_of, info_of, picture, RELIABLE
+from lifecycle_msgs.msg import State, Transition
 import numpy as np
 import pytest
 import rclpy
@@ -24,14 +23,9 @@ import torch
 
 pytestmark = pytest.mark.graph
 
+CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
+ACTIVATE, DEACTIVATE = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
 SIZE = (64, 48)
-
-
-@pytest.fixture
-def graph(new_domain):
-    graph = Graph(new_domain())
-    yield graph
-    graph.close()
 
 
 class Patient:
@@ -134,25 +128,80 @@ def test_the_traceback_of_a_fault_is_told_once(graph, monkeypatch, capfd):
     assert said.count('a fault of ours') >= 3
 
 
-def test_a_worker_that_hangs_is_an_error_that_names_the_place(graph, monkeypatch, capfd):
-    patient = Patient(graph, limits__frame_seconds=0.1)
-    patient.works()
-    go, forward = Event(), DPT.forward
+@pytest.fixture
+def device(monkeypatch):
+    """Let the device hang until `mend` is called, at the latest when the test ends."""
+    forward, hangs, go = DPT.forward, Event(), Event()
 
-    def hangs(network, image, wanted=None):
-        go.wait(PATIENCE)
+    def waits(network, image, wanted=None):
+        hangs.set()
+        go.wait()
         return forward(network, image, wanted)
 
-    monkeypatch.setattr(DPT, 'forward', hangs)
+    def hang():
+        monkeypatch.setattr(DPT, 'forward', waits)
+
+    yield SimpleNamespace(hang=hang, hangs=hangs.is_set, mend=go.set)
+    go.set()
+
+
+def test_a_worker_that_hangs_is_an_error_that_names_the_place(graph, device, capfd):
+    patient = Patient(graph, limits__frame_seconds=0.1)
+    patient.works()
+    device.hang()
     patient.shoot(lambda: any(m.startswith('stalled') for _, m in patient.states()))
     level, message = next(s for s in patient.states() if s[1].startswith('stalled'))
     assert level == DiagnosticStatus.ERROR
     assert 'runtime.py' in message
     assert 'limits.frame_seconds' in capfd.readouterr().err
-    go.set()
-    monkeypatch.setattr(DPT, 'forward', forward)
+    device.mend()
     patient.works()
     patient.shoot(lambda: patient.states()[-1][0] == DiagnosticStatus.OK)
+
+
+def test_how_long_a_frame_may_take_is_changed_while_one_hangs(graph, device):
+    patient = Patient(graph)
+    patient.works()
+    device.hang()
+    patient.shoot(device.hangs)
+    for seconds, stalls in ((0.1, True), (600.0, False)):
+        assert graph.set_parameters(limits__frame_seconds=seconds)[0].successful
+        patient.told.clear()
+        graph.until(
+            lambda s=stalls: any(m.startswith('stalled') == s for _, m in patient.states()),
+            f'the verdict by {seconds} s',
+        )
+
+
+def test_a_worker_that_hangs_does_not_keep_the_node_from_being_deactivated(graph, device, capfd):
+    patient = Patient(graph, limits__frame_seconds=0.1)
+    patient.works()
+    device.hang()
+    patient.shoot(device.hangs)
+    worker = patient.node._worker
+    assert not graph.change(DEACTIVATE)
+    assert graph.state() == State.PRIMARY_STATE_UNCONFIGURED
+    said = capfd.readouterr().err
+    assert 'the networks are given up with it' in said and 'runtime.py' in said
+    assert 'Traceback' not in said
+    assert not graph.change(CONFIGURE)
+    assert 'still: end the process and start the node anew' in capfd.readouterr().err
+    patient.depths.clear()  # what it was at must not come out any more
+    device.mend()
+    graph.until(lambda: not worker.is_alive, 'the end of what hung')
+    assert graph.change(CONFIGURE) and graph.change(ACTIVATE)
+    assert not patient.depths
+    patient.works()
+
+
+def test_a_worker_that_hangs_does_not_keep_the_node_from_being_shut_down(graph, device, capfd):
+    patient = Patient(graph, limits__frame_seconds=0.1)
+    patient.works()
+    device.hang()
+    patient.shoot(device.hangs)
+    assert graph.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert graph.state() == State.PRIMARY_STATE_FINALIZED
+    assert 'the networks are given up with it' in capfd.readouterr().err
 
 
 def test_a_subscriber_that_never_reads_holds_nobody_up(graph):
@@ -179,16 +228,11 @@ def test_weights_that_go_away_are_missed_at_the_next_configure_only(
     else:
         os.unlink(file)
     patient.works()
-
-    def change(transition):
-        request = ChangeState.Request(transition=Transition(id=transition))
-        return graph.call(ChangeState, 'dpt/change_state', request).success
-
-    assert change(Transition.TRANSITION_DEACTIVATE) and change(Transition.TRANSITION_CLEANUP)
-    assert not change(Transition.TRANSITION_CONFIGURE)
+    assert graph.change(DEACTIVATE) and graph.change(CLEANUP)
+    assert not graph.change(CONFIGURE)
     assert 'cannot configure' in capfd.readouterr().err
     shutil.copy(EMBEDDED / 'dpt_tiny.safetensors', file)
-    assert change(Transition.TRANSITION_CONFIGURE) and change(Transition.TRANSITION_ACTIVATE)
+    assert graph.change(CONFIGURE) and graph.change(ACTIVATE)
     patient.works()
 
 

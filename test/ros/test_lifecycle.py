@@ -4,9 +4,9 @@ import gc
 import os
 import threading
 
-from graph import Graph, image_of, info_of, picture
+from graph import image_of, info_of, picture
 from lifecycle_msgs.msg import State, Transition, TransitionEvent
-from lifecycle_msgs.srv import ChangeState, GetState
+from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import psutil
 import pytest
@@ -32,22 +32,6 @@ SHUTDOWN = {
 
 SETTLING = 10  # rounds until all that is made once is made
 ROUNDS = int(os.environ.get('DPT_ROS_ROUNDS', '30'))  # `make soak` lives 500
-
-
-@pytest.fixture
-def graph(new_domain):
-    graph = Graph(new_domain())
-    yield graph
-    graph.close()
-
-
-def change(graph, transition):
-    request = ChangeState.Request(transition=Transition(id=transition))
-    return graph.call(ChangeState, 'dpt/change_state', request).success
-
-
-def state(graph):
-    return graph.call(GetState, 'dpt/get_state', GetState.Request()).current_state.id
 
 
 def entities(node):
@@ -87,12 +71,12 @@ def test_two_clients_that_ask_for_anything_at_once_leave_a_node_that_works(graph
             for end in walked(begin, pair)
         }
         assert where, f'{one} and {other} have no explanation'
-    assert state(graph) in where
+    assert graph.state() in where
     assert len(events) >= 2 * sum(success for _, success in answers)
     for transition in (DEACTIVATE, CLEANUP):
-        change(graph, transition)
+        graph.change(transition)
     assert entities(node) == before
-    assert change(graph, CONFIGURE) and change(graph, ACTIVATE)
+    assert graph.change(CONFIGURE) and graph.change(ACTIVATE)
     depths.clear()
     graph.shoot(camera, image, info, lambda: depths)
 
@@ -111,11 +95,11 @@ def walked(state, steps):
 def test_it_shuts_down_from_every_state(graph, shutdown, way):
     node = graph.start_node(autostart=False)
     before = entities(node)
-    assert all(change(graph, transition) for transition in way)
-    assert change(graph, shutdown)
-    assert state(graph) == State.PRIMARY_STATE_FINALIZED
+    assert all(graph.change(transition) for transition in way)
+    assert graph.change(shutdown)
+    assert graph.state() == State.PRIMARY_STATE_FINALIZED
     assert entities(node) == before
-    assert not change(graph, CONFIGURE)
+    assert not graph.change(CONFIGURE)
 
 
 def test_a_frame_in_flight_is_finished_before_the_node_is_inactive(graph):
@@ -150,7 +134,7 @@ def test_a_frame_in_flight_is_finished_before_the_node_is_inactive(graph):
     graph.until(future.done, 'the answer')
     assert future.result().success
     graph.until(lambda: depths, 'the depth of the frame in flight')
-    assert state(graph) == State.PRIMARY_STATE_INACTIVE
+    assert graph.state() == State.PRIMARY_STATE_INACTIVE
     assert node._statistics._counts.get('faults: internal', 0) == 0
 
 

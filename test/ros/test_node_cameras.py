@@ -9,7 +9,7 @@ from threading import Semaphore
 
 from diagnostic_msgs.msg import DiagnosticArray
 from dpt_ros.model.dpt import DPT
-from graph import FRAME, Graph, image_of, info_of, PATIENCE, picture, RELIABLE
+from graph import FRAME, image_of, info_of, PATIENCE, picture, RELIABLE
 import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -71,13 +71,6 @@ class Camera:
     def _info_came(self):
         info = self._node._worker._infos.get(self._name)
         return info is not None and info.header.stamp.sec == self.sent
-
-
-@pytest.fixture
-def graph(new_domain):
-    graph = Graph(new_domain())
-    yield graph
-    graph.close()
 
 
 def start(graph, *names, **parameters):

@@ -6,7 +6,7 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from dpt_ros.model.dpt import DPT
 from dpt_ros.perception.camera import Camera
-from graph import Graph, image_of, info_of, picture
+from graph import image_of, info_of, picture
 import numpy as np
 import pytest
 from rclpy.parameter import Parameter
@@ -15,13 +15,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 pytestmark = pytest.mark.graph
 
 SIZE = (64, 48)
-
-
-@pytest.fixture
-def graph(new_domain):
-    graph = Graph(new_domain())
-    yield graph
-    graph.close()
 
 
 @pytest.fixture

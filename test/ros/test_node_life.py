@@ -8,63 +8,40 @@ import threading
 import weakref
 
 from dpt_ros.zoo.labels import load_labels
-from graph import Graph, image_of, info_of, picture
+from graph import image_of, info_of, picture
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
-from rcl_interfaces.srv import GetParameters, SetParameters
-from rclpy.parameter import Parameter
+from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
 
 pytestmark = pytest.mark.graph
 
 
-@pytest.fixture
-def graph(new_domain):
-    graph = Graph(new_domain())
-    yield graph
-    graph.close()
-
-
-def change(graph, transition):
-    request = ChangeState.Request(transition=Transition(id=transition))
-    return graph.call(ChangeState, 'dpt/change_state', request).success
-
-
-def state(graph):
-    return graph.call(GetState, 'dpt/get_state', GetState.Request()).current_state.id
-
-
-def set_parameter(graph, name, value):
-    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-    return graph.call(SetParameters, 'dpt/set_parameters', request).results[0]
-
-
 def test_the_node_walks_to_active_by_itself(graph):
     graph.start_node()
-    assert state(graph) == State.PRIMARY_STATE_ACTIVE
+    assert graph.state() == State.PRIMARY_STATE_ACTIVE
 
 
 def test_without_autostart_it_waits_for_a_manager(graph):
     graph.start_node(autostart=False)
-    assert state(graph) == State.PRIMARY_STATE_UNCONFIGURED
-    assert change(graph, Transition.TRANSITION_CONFIGURE)
-    assert state(graph) == State.PRIMARY_STATE_INACTIVE
+    assert graph.state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert graph.change(Transition.TRANSITION_CONFIGURE)
+    assert graph.state() == State.PRIMARY_STATE_INACTIVE
 
 
 def test_a_parameter_tells_the_names_of_the_classes_while_configured(graph):
     given = {'segmentation.class_names': ['mine']}
     node = graph.start_node(autostart=False, **given)
     assert not node.has_parameter('segmentation.class_names')
-    assert change(graph, Transition.TRANSITION_CONFIGURE)
+    assert graph.change(Transition.TRANSITION_CONFIGURE)
     request = GetParameters.Request(names=['segmentation.class_names'])
     (told,) = graph.call(GetParameters, 'dpt/get_parameters', request).values
     assert told.string_array_value == list(load_labels('worlds_10').names)
-    refused = set_parameter(graph, 'segmentation.class_names', ['mine'])
+    (refused,) = graph.set_parameters(segmentation__class_names=['mine'])
     assert not refused.successful
     assert 'segmentation.model' in refused.reason
-    assert change(graph, Transition.TRANSITION_CLEANUP)
+    assert graph.change(Transition.TRANSITION_CLEANUP)
     assert not node.has_parameter('segmentation.class_names')
 
 
@@ -74,14 +51,14 @@ def test_two_rounds_of_life_leave_nothing_behind(graph):
     camera, image, info = graph.camera(), image_of(picture()), info_of(64, 48)
     before = None
     for _ in range(2):
-        assert change(graph, Transition.TRANSITION_CONFIGURE)
+        assert graph.change(Transition.TRANSITION_CONFIGURE)
         network = weakref.ref(node._perception._networks)
-        assert change(graph, Transition.TRANSITION_ACTIVATE)
+        assert graph.change(Transition.TRANSITION_ACTIVATE)
         depths.clear()
         graph.shoot(camera, image, info, lambda: depths)
-        assert change(graph, Transition.TRANSITION_DEACTIVATE)
+        assert graph.change(Transition.TRANSITION_DEACTIVATE)
         assert network() is not None
-        assert change(graph, Transition.TRANSITION_CLEANUP)
+        assert graph.change(Transition.TRANSITION_CLEANUP)
         gc.collect()
         assert network() is None
         entities = (
@@ -115,14 +92,14 @@ def test_disabled_it_publishes_nothing_and_resumes(graph):
 
 def test_what_is_read_at_configure_cannot_change_while_it_runs(graph):
     graph.start_node()
-    result = set_parameter(graph, 'depth.model', '')
+    (result,) = graph.set_parameters(depth__model='')
     assert not result.successful
     assert 'deactivate and cleanup' in result.reason
 
 
 def test_a_live_parameter_out_of_range_is_refused(graph):
     graph.start_node()
-    result = set_parameter(graph, 'output.decimation', 0)
+    (result,) = graph.set_parameters(output__decimation=0)
     assert not result.successful
     assert 'output.decimation' in result.reason
 
@@ -149,7 +126,7 @@ def test_what_the_user_can_mend_is_one_line_and_the_node_lives(
     graph, tmp_path, capfd, parameters, words
 ):
     graph.start_node(weights_dir=str(tmp_path), **parameters)
-    assert state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+    assert graph.state() == State.PRIMARY_STATE_UNCONFIGURED
     lines = [line for line in capfd.readouterr().err.splitlines() if '[ERROR]' in line]
     assert len(lines) == 1
     assert words in lines[0]
@@ -157,17 +134,17 @@ def test_what_the_user_can_mend_is_one_line_and_the_node_lives(
 
 def test_a_refused_value_is_not_forgotten_when_another_parameter_is_set(graph):
     graph.start_node(depth__max='20')
-    assert set_parameter(graph, 'depth.min', 0.2).successful
-    assert not change(graph, Transition.TRANSITION_CONFIGURE)
-    assert set_parameter(graph, 'depth.max', 20.0).successful
-    assert change(graph, Transition.TRANSITION_CONFIGURE)
+    assert graph.set_parameters(depth__min=0.2)[0].successful
+    assert not graph.change(Transition.TRANSITION_CONFIGURE)
+    assert graph.set_parameters(depth__max=20.0)[0].successful
+    assert graph.change(Transition.TRANSITION_CONFIGURE)
 
 
 def test_after_a_mended_parameter_it_configures(graph):
     graph.start_node(depth__model='dpt_huge')
-    assert set_parameter(graph, 'depth.model', 'dpt_tiny').successful
-    assert change(graph, Transition.TRANSITION_CONFIGURE)
-    assert change(graph, Transition.TRANSITION_ACTIVATE)
+    assert graph.set_parameters(depth__model='dpt_tiny')[0].successful
+    assert graph.change(Transition.TRANSITION_CONFIGURE)
+    assert graph.change(Transition.TRANSITION_ACTIVATE)
 
 
 def test_a_parameter_that_nothing_reads_is_told(graph, capfd):
@@ -186,12 +163,12 @@ def test_arguments_that_ros_cannot_read_are_one_line():
 
 def test_a_class_that_the_network_does_not_know_is_refused_and_a_known_one_taken(graph):
     graph.start_node()
-    refused = set_parameter(graph, 'points.exclude_classes', 'dragon')
+    (refused,) = graph.set_parameters(points__exclude_classes='dragon')
     assert not refused.successful
     assert 'dragon' in refused.reason and 'floor' in refused.reason
-    assert set_parameter(graph, 'points.exclude_classes', 'person, chair').successful
+    assert graph.set_parameters(points__exclude_classes='person, chair')[0].successful
 
 
 def test_classes_of_points_without_labels_stop_the_configuration(graph):
     graph.start_node(segmentation__model='', points__only_classes='floor')
-    assert state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+    assert graph.state() == State.PRIMARY_STATE_UNCONFIGURED

@@ -12,11 +12,8 @@ from dpt_ros.zoo.keys import OFFICIAL_DEPTH
 from dpt_ros.zoo.labels import load_labels
 from graph import Graph, image_of, info_of, picture
 from lifecycle_msgs.msg import State
-from lifecycle_msgs.srv import GetState
 import numpy as np
 import pytest
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, PointCloud2
 import torch
 
@@ -61,23 +58,6 @@ def module_graph(new_domain):
     graph.close()
 
 
-@pytest.fixture
-def graph(new_domain):
-    graph = Graph(new_domain())
-    yield graph
-    graph.close()
-
-
-def set_parameters(graph: Graph, **values: Any) -> list[Any]:
-    parameters = [
-        Parameter(name.replace('__', '.'), value=value).to_parameter_msg()
-        for name, value in values.items()
-    ]
-    return graph.call(
-        SetParameters, 'dpt/set_parameters', SetParameters.Request(parameters=parameters)
-    ).results
-
-
 def says(reason: str, name: str, value: Any) -> bool:
     """Tell whether a refusal names the parameter, what came, and all that is allowed."""
     plain = reason.replace('1e+06', '1000000').replace('1000000.0', '1000000')
@@ -94,7 +74,7 @@ def running(module_graph):
 @pytest.mark.parametrize(('name', 'wrong'), BAD, ids=lambda value: value)
 def test_a_running_node_refuses_what_cannot_be_and_says_what_can(running, name, wrong):
     value = bad_values(name)[wrong]
-    (result,) = set_parameters(running, **{name: value})
+    (result,) = running.set_parameters(**{name: value})
     assert not result.successful
     assert name in result.reason
     out_of_range = 'out of range' in result.reason  # rclpy's own, which names everything too
@@ -107,19 +87,19 @@ def test_a_running_node_says_what_to_do_about_what_it_has_read(running, name):
     other: Any = {bool: False, int: 7, float: 7.0, str: 'other'}.get(type(default), ['other'])
     if facts['choices']:
         other = next(choice for choice in facts['choices'] if choice != default)
-    (result,) = set_parameters(running, **{name: other})
+    (result,) = running.set_parameters(**{name: other})
     assert not result.successful
     assert name in result.reason
     assert ('start it with another' if name in AT_START else 'deactivate') in result.reason
 
 
 def test_a_whole_number_is_taken_for_one_with_a_point(running):
-    assert set_parameters(running, depth__color_max=20)[0].successful
+    assert running.set_parameters(depth__color_max=20)[0].successful
     assert running._nodes[0]._chosen.depth_color_max == 20.0
 
 
 def test_a_parameter_cannot_be_deleted(running):
-    (result,) = set_parameters(running, depth__max=None)
+    (result,) = running.set_parameters(depth__max=None)
     assert not result.successful
     assert result.reason == 'depth.max cannot be deleted: set it to what it shall be'
 
@@ -132,7 +112,7 @@ def test_a_parameter_cannot_be_deleted(running):
     ],
 )
 def test_what_cannot_stand_together_is_refused_while_it_runs(running, values, words):
-    (result,) = set_parameters(running, **values)
+    (result,) = running.set_parameters(**values)
     assert not result.successful
     assert words in result.reason
 
@@ -141,8 +121,7 @@ def test_what_cannot_stand_together_is_refused_while_it_runs(running, values, wo
 def test_at_launch_every_value_that_cannot_be_is_told_at_once(graph, capfd, wrong):
     bad = {name: bad_values(name)[wrong] for name in FIELDS if wrong in bad_values(name)}
     graph.start_node(**bad)
-    answer = graph.call(GetState, 'dpt/get_state', GetState.Request())
-    assert answer.current_state.id == State.PRIMARY_STATE_UNCONFIGURED
+    assert graph.state() == State.PRIMARY_STATE_UNCONFIGURED
     errors = [line for line in capfd.readouterr().err.splitlines() if '[ERROR]' in line]
     (told,) = errors
     for name, value in bad.items():
@@ -163,6 +142,24 @@ def test_what_cannot_stand_together_is_told_at_configure(graph, capfd, values, w
     errors = [line for line in capfd.readouterr().err.splitlines() if '[ERROR]' in line]
     (told,) = errors
     assert words in told
+
+
+UNREAD = 'set without effect: scale.factor, scale.offset is read with scale.mode fixed, and that '
+
+
+def test_what_nothing_reads_beside_the_others_is_told_at_configure(graph, capfd):
+    graph.start_node(scale__factor=2.0, scale__offset=0.1, scale__camera_height=0.5)
+    warnings = [line for line in capfd.readouterr().err.splitlines() if '[WARN]' in line]
+    told = [line for line in warnings if 'set without effect' in line]
+    assert len(told) == 1 and f'{UNREAD}is model' in told[0]
+
+
+def test_what_nothing_reads_beside_the_others_is_told_while_it_runs(running, capfd):
+    assert running.set_parameters(scale__factor=1.0, depth__max=100.0)[0].successful
+    told = 'set without effect: scale.factor is read with scale.mode fixed, and that is model'
+    assert capfd.readouterr().err.count(told) == 1
+    assert running.set_parameters(depth__max=100.0)[0].successful
+    assert 'without effect' not in capfd.readouterr().err
 
 
 class Effect(NamedTuple):
@@ -237,9 +234,14 @@ EFFECTS = {
 }
 
 
-# What needs a sensor, or more than one frame, to be seen: test_node_scale.py, and of the numbers
-# test/perception/scale/ and test_every_option_of_scale_reaches_it.
-ELSEWHERE = {'depth.steadiness', *(name for name in LIVE if name.startswith('scale.'))}
+# What needs a sensor, a frame that hangs, or more than one, to be seen: test_node_scale.py,
+# test_node_faults.py, and of the numbers test/perception/scale/ and
+# test_every_option_of_scale_reaches_it.
+ELSEWHERE = {
+    'depth.steadiness',
+    'limits.frame_seconds',
+    *(name for name in LIVE if name.startswith('scale.')),
+}
 
 
 def test_every_live_parameter_has_an_effect_that_is_looked_at():
@@ -281,11 +283,11 @@ def test_a_change_takes_effect_on_the_next_frame(request, name):
     heard = graph.listen(f'dpt/{effect.topic}', kind)
     subject = image_of(picture())
     given = {n: FIELDS[n].default for n in LIVE if not n.startswith('scale.')} | {**effect.before}
-    assert all(r.successful for r in set_parameters(graph, **{'depth.max': 100.0, **given}))
+    assert all(r.successful for r in graph.set_parameters(**{'depth.max': 100.0, **given}))
     start = graph._stamp
     graph.shoot(camera, subject, info_of(64, 48), lambda: newer(heard, start))
     before, start = newer(heard, start), graph._stamp
-    (result,) = set_parameters(graph, **{name: effect.value})
+    (result,) = graph.set_parameters(**{name: effect.value})
     assert result.successful, result.reason
     graph.shoot(camera, subject, info_of(64, 48), lambda: newer(heard, start))
     assert effect.is_seen(before, newer(heard, start))

@@ -7,11 +7,9 @@ from dpt_ros.ros import processor
 from dpt_ros.training.worlds import HELD_OUT, render
 from dpt_ros.zoo.checkpoints import RelativeDepth
 from dpt_ros.zoo.store import load
-from graph import Graph, image_of, info_of
+from graph import image_of, info_of
 import numpy as np
 import pytest
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 pytestmark = pytest.mark.graph
@@ -26,12 +24,9 @@ def load_relative(name, folder):
     return replace(trained, checkpoint=replace(trained.checkpoint, depth=RelativeDepth()))
 
 
-@pytest.fixture
-def graph(new_domain, monkeypatch):
+@pytest.fixture(autouse=True)
+def relative(monkeypatch):
     monkeypatch.setattr(processor, 'load', load_relative)
-    graph = Graph(new_domain())
-    yield graph
-    graph.close()
 
 
 class Robot:
@@ -45,11 +40,6 @@ class Robot:
         self.sensor = graph.client.create_publisher(Image, 'reference_depth', 5)
         self.told = graph.listen('/diagnostics', DiagnosticArray)
         graph.until(lambda: self.images.get_subscription_count(), 'the node listens')
-
-    def set_parameter(self, name, value):
-        message = Parameter(name, value=value).to_parameter_msg()
-        request = SetParameters.Request(parameters=[message])
-        return self.graph.call(SetParameters, 'dpt/set_parameters', request).results[0]
 
     def see(self, done, measured=None):
         """Take pictures, a tenth of a second apart by their stamps, until `done` holds."""
@@ -90,7 +80,7 @@ def test_metres_by_a_reference_stop_with_it_and_come_back_with_it(graph, capfd):
     sparse = np.full(truth.shape, np.nan, np.float32)
     sparse[::3, ::3] = truth[::3, ::3]
 
-    assert robot.set_parameter('scale.mode', 'reference').successful
+    assert graph.set_parameters(scale__mode='reference')[0].successful
     graph.until(lambda: robot.sensor.get_subscription_count(), 'the sensor is heard')
     robot.see(lambda: robot.says('no metres: no reference_depth has come'))
     assert robot.sees_nothing()
@@ -114,11 +104,11 @@ def test_a_mode_is_switched_live_and_one_that_cannot_be_is_refused_with_the_othe
     inverse = graph.listen('dpt/inverse_depth/image', Image)
     robot.see(lambda: inverse)
     assert not robot.depths
-    assert robot.set_parameter('scale.mode', 'fixed').successful
+    assert graph.set_parameters(scale__mode='fixed')[0].successful
     robot.see(lambda: robot.depths)
     raw = np.frombuffer(inverse[-1].data, np.float32).reshape(48, 64)
     np.testing.assert_allclose(robot.depth(), 1 / (1.5 * raw + 0.02), rtol=1e-5)
-    refused = robot.set_parameter('scale.mode', 'model')
+    (refused,) = graph.set_parameters(scale__mode='model')
     assert not refused.successful
     assert "'reference'" in refused.reason and "'ground'" in refused.reason
 
@@ -126,9 +116,9 @@ def test_a_mode_is_switched_live_and_one_that_cannot_be_is_refused_with_the_othe
 def test_a_sensor_is_heard_only_in_the_mode_that_wants_it(graph):
     robot = Robot(graph, scale__mode='reference')
     graph.until(lambda: robot.sensor.get_subscription_count(), 'the sensor is heard')
-    assert robot.set_parameter('scale.mode', 'fixed').successful
+    assert graph.set_parameters(scale__mode='fixed')[0].successful
     graph.until(lambda: not robot.sensor.get_subscription_count(), 'the sensor is left alone')
-    assert robot.set_parameter('scale.mode', 'ground').successful
-    assert robot.set_parameter('scale.gravity', 'imu').successful
+    assert graph.set_parameters(scale__mode='ground')[0].successful
+    assert graph.set_parameters(scale__gravity='imu')[0].successful
     imu = graph.client.get_subscriptions_info_by_topic
     graph.until(lambda: imu('/imu'), 'the imu is heard')

@@ -15,9 +15,11 @@ from dpt_ros.ros.parameters import (
     check_moment,
     descriptor,
     FIELDS,
+    given,
     options,
     Parameters,
     read,
+    unread,
 )
 import pytest
 from test_architecture import PACKAGE
@@ -203,7 +205,7 @@ def test_what_needs_labels_is_refused_without(values: dict[str, object], complai
 
 def test_a_class_cannot_be_excluded_and_alone():
     chosen = {'points.exclude_classes': 'chair, floor', 'points.only_classes': 'wall, floor'}
-    with pytest.raises(ValueError, match='both name floor: leave it out of one of them'):
+    with pytest.raises(ValueError, match="both name 'floor': leave it out of one of them"):
         read(chosen)
 
 
@@ -258,8 +260,37 @@ def test_a_range_of_depth_without_room_is_refused(far: float):
 
 
 def test_live_parameters_are_those_that_a_frame_is_computed_by():
-    # Others would change without any effect; these are asked anew for every frame.
-    assert {FIELDS[name].name for name in LIVE} == IN_OPTIONS
+    # Others would change without any effect; these are asked anew for every frame, the watchdog's
+    # every second.
+    assert {FIELDS[name].name for name in LIVE} == IN_OPTIONS | {'limits_frame_seconds'}
+
+
+@pytest.mark.parametrize(
+    ('values', 'told'),
+    [
+        ({'scale.factor': 2.0}, ['scale.factor is read with scale.mode fixed, and that is model']),
+        ({'scale.factor': 2.0, 'scale.mode': 'fixed'}, []),
+        ({'scale.factor': 1.0}, []),
+        (
+            {'scale.jump': 1, 'scale.camera_roll': 5.0, 'scale.gravity': 'imu'},
+            [
+                'scale.jump is read with scale.mode reference or ground, and that is model',
+                'scale.camera_roll, scale.gravity is read with scale.mode ground, and that is '
+                'model',
+            ],
+        ),
+        ({'scale.jump': 1.0, 'scale.camera_roll': 5.0, 'scale.mode': 'ground'}, []),
+    ],
+)
+def test_what_is_set_and_not_read_is_told(values: dict[str, object], told: list[str]):
+    everything = {name: field.default for name, field in FIELDS.items()} | values
+    assert unread(everything, given(everything)) == told
+
+
+@pytest.mark.parametrize('name', [n for n, f in FIELDS.items() if f.metadata['read_with']])
+def test_what_a_parameter_is_read_with_can_be(name: str):
+    other, *wanted = FIELDS[name].metadata['read_with']
+    assert wanted and set(wanted) < set(FIELDS[other].metadata['choices'])
 
 
 def test_options_are_the_values_of_the_parameters():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+from diagnostic_msgs.msg import DiagnosticArray
 from graph import Graph, image_of, info_of, picture
 import psutil
 import pytest
@@ -21,11 +22,20 @@ LOADING, RUNNING = 5.0, 2.0
 STUCK = 60  # seconds after which a process that does nothing is taken for stuck
 
 
+# The node, in which every frame hangs.
+HANGING = """
+from threading import Event
+from dpt_ros.ros import main, processor
+processor.Processor.__call__ = lambda *_: Event().wait()
+main.main()
+"""
+
+
 @contextmanager
-def started(domain):
+def started(domain, command=(PROGRAM,)):
     """Start the node as a user does; it tells of every import that ends."""
     environment = os.environ | {'ROS_DOMAIN_ID': str(domain), 'PYTHONPROFILEIMPORTTIME': '1'}
-    process = subprocess.Popen([PROGRAM], stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         yield process
     finally:
@@ -110,6 +120,29 @@ def test_amid_frames_a_hail_of_signals_ends_it_and_it_takes_leave(domain, camera
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('graph.PATIENCE', 10.0)
         graph.until(lambda: 'dpt' not in graph.client.get_node_names(), 'its farewell')
+
+
+def test_with_a_frame_that_hangs_a_signal_ends_it(domain):
+    ros = ['--ros-args', '-p', 'limits.frame_seconds:=0.1']
+    graph = Graph(domain)
+    try:
+        depths = graph.listen('dpt/depth/image', Image)
+        told = graph.listen('/diagnostics', DiagnosticArray)
+        with started(domain, [sys.executable, '-c', HANGING, *ros]) as process:
+            wait_until_it_says(process, 'listening to')
+            graph.shoot(
+                graph.camera(),
+                image_of(picture()),
+                info_of(64, 48),
+                lambda: any(a.status[0].message.startswith('stalled') for a in told),
+            )
+            rest, spent = end(process, [INT])
+    finally:
+        graph.close()
+    assert not depths
+    assert process.returncode == 0, rest
+    assert 'Traceback' not in rest
+    assert spent < RUNNING
 
 
 def test_killed_and_started_again_it_serves_the_same_listeners(domain, camera):

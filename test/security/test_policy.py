@@ -4,7 +4,6 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
-from graph import Graph
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -34,19 +33,15 @@ def test_the_file_is_what_the_tables_say():
     ],
     ids=['default', 'compressed, reference', 'ground, imu, clock'],
 )
-def test_whatever_a_node_has_on_the_graph_is_allowed(new_domain, parameters):
-    graph = Graph(new_domain())
-    try:
-        node = graph.start_node(**parameters)
-        graph.until(lambda: node.count_subscribers('/camera_info'), 'the subscription')
-        has = {  # as the node itself knows, so that nothing waits for discovery
-            ('topics', 'publish'): node.get_publisher_names_and_types_by_node('dpt', '/'),
-            ('topics', 'subscribe'): node.get_subscriber_names_and_types_by_node('dpt', '/'),
-            ('services', 'reply'): node.get_service_names_and_types_by_node('dpt', '/'),
-        }
-        assert not node.get_client_names_and_types_by_node('dpt', '/')
-    finally:
-        graph.close()
+def test_whatever_a_node_has_on_the_graph_is_allowed(graph, parameters):
+    node = graph.start_node(**parameters)
+    graph.until(lambda: node.count_subscribers('/camera_info'), 'the subscription')
+    has = {  # as the node itself knows, so that nothing waits for discovery
+        ('topics', 'publish'): node.get_publisher_names_and_types_by_node('dpt', '/'),
+        ('topics', 'subscribe'): node.get_subscriber_names_and_types_by_node('dpt', '/'),
+        ('services', 'reply'): node.get_service_names_and_types_by_node('dpt', '/'),
+    }
+    assert not node.get_client_names_and_types_by_node('dpt', '/')
     for (kind, verb), endpoints in has.items():
         names = {name for name, _ in endpoints}
         assert names

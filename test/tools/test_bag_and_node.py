@@ -1,7 +1,6 @@
 """`dpt bag` against the node itself: the same images give the same messages, byte by byte."""
 
 from array import array
-from collections.abc import Iterator
 from copy import deepcopy
 from functools import partial
 from itertools import count
@@ -23,13 +22,6 @@ WIDTH, HEIGHT, COUNT = 64, 48, 3
 CHOSEN = Parameters(cpu_threads=1, network_side=64, points_labels=True, depth_max=4.0)
 FIRST = 100  # seconds of the first stamp
 MADE = [o for o in OUTPUTS if not o.topic.startswith(('~/inverse_depth', '~/color'))]
-
-
-@pytest.fixture
-def graph(new_domain) -> Iterator[Graph]:
-    made = Graph(new_domain())
-    yield made
-    made.close()
 
 
 def shots(compressed: bool) -> list[tuple]:
