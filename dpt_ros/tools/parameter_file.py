@@ -4,7 +4,7 @@ from pathlib import Path
 import re
 from typing import Any
 
-from dpt_ros.ros.parameters import FIELDS
+from dpt_ros.ros.parameters import brief, FIELDS
 import yaml
 
 PARAMETERS = 'ros__parameters'
@@ -21,9 +21,13 @@ def read_parameter_file(file: Path, node: str) -> dict[str, Any]:
     :raises ValueError: for a file that is no parameter file, or a parameter that nothing reads.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'{file} is not YAML: {" ".join(str(error).split())}') from None
+        content = yaml.load(file.read_text(encoding='utf-8'), _Loader)
+    except OSError:
+        raise
+    except Exception as error:  # PyYAML lets through whatever its constructors stumble over
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        printable = ''.join(c if c.isprintable() else '?' for c in reason[:400])
+        raise ValueError(f'{file} is not YAML that ROS reads: {printable}') from None
     values: dict[str, Any] = {}
     if not _collect(content, '', node, values):
         raise ValueError(
@@ -32,10 +36,21 @@ def read_parameter_file(file: Path, node: str) -> dict[str, Any]:
         )
     if unknown := values.keys() - FIELDS.keys() - OF_EVERY_NODE:
         raise ValueError(
-            f'nothing reads the parameters {", ".join(sorted(unknown))} of {file}: are they '
-            'misspelled?'
+            f'nothing reads the parameters {", ".join(map(brief, sorted(unknown)[:9]))} of '
+            f'{file}: are they misspelled?'
         )
     return {name: value for name, value in values.items() if name in FIELDS}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as ROS does: without aliases, by which few lines could stand for billions."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse an alias."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(None, None, 'no aliases, write it out', event.start_mark)
+        return super().compose_node(parent, index)
 
 
 def _collect(content: Any, path: str, node: str, values: dict[str, Any]) -> bool:

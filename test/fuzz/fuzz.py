@@ -23,7 +23,8 @@ TARGETS = {  # property: its share of the inputs, by how often and how cheaply i
     'test_images.test_any_image_is_read_or_refused': 0.25,
     'test_images.test_any_map_of_depth_is_read_or_refused': 0.2,
     'test_images.test_any_compressed_image_is_read_or_refused': 0.25,
-    'test_camera_info.test_any_camera_info_gives_a_camera_or_is_refused': 0.2,
+    'test_camera_info.test_any_camera_info_gives_a_camera_or_is_refused': 0.15,
+    'test_parameter_files.test_any_parameter_file_gives_parameters_or_is_refused': 0.05,
     'test_files.test_any_file_of_weights_gives_tensors_or_is_refused': 0.05,
     'test_files.test_any_bag_gives_images_or_is_refused': 0.05,
 }

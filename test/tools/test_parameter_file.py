@@ -58,9 +58,17 @@ def test_what_comes_later_wins_and_others_parameters_do_not_count(tmp_path: Path
     ('text', 'told'),
     [
         ('a: [', 'is not YAML'),
+        (
+            '/**: {ros__parameters: {a: &a [1], depth: *a}}',
+            'no aliases, write it out in .* line 1',
+        ),
+        ('/**: &a {b: *a}', 'no aliases'),
+        ('a: !!int ""', 'is not YAML that ROS reads'),
+        ('a: !!timestamp no', 'is not YAML that ROS reads'),
+        (500 * '[', 'is not YAML that ROS reads'),
         ('depth: {max: 5.0}', 'is no parameter file: it has no `ros__parameters:`'),
         ('', 'is no parameter file'),
-        ('/**: {ros__parameters: {depth: {mx: 5.0}}}', 'nothing reads the parameters depth.mx'),
+        ('/**: {ros__parameters: {depth: {mx: 5.0}}}', "nothing reads the parameters 'depth.mx'"),
     ],
 )
 def test_what_will_not_do_is_one_sentence(tmp_path: Path, text: str, told: str):
