@@ -12,7 +12,8 @@ from functools import partial
 from dpt_ros.model.dpt import DPT, join
 from dpt_ros.perception.classify import classify
 from dpt_ros.perception.preprocess import feed, network_size
-from dpt_ros.perception.runtime import Network, NetworkError, Program, Tensors
+from dpt_ros.perception.program import Program, Tensors
+from dpt_ros.perception.runtime import Network, NetworkError, Runtime
 from dpt_ros.perception.scale.metres import depth_of_weights
 from dpt_ros.zoo.checkpoints import Checkpoint, Resize
 from dpt_ros.zoo.labels import Labels, load_labels
@@ -50,11 +51,14 @@ class Networks:
         *,
         device: torch.device,
         dtype: torch.dtype,
-        side: int = 0,
+        side: int,
+        runtime: Runtime,
     ):
         """Put them on the device; for the arguments see `pipeline.Perception`."""
         self.passes = [
-            _Pass(Network(network, device, dtype), entry, _fit(network, entry, side), tasks)
+            _Pass(
+                Network(network, device, dtype, runtime), entry, _fit(network, entry, side), tasks
+            )
             for network, entry, tasks in _networks(depth, segmentation, side)
         ]
         self._depth = depth.checkpoint if depth is not None else None

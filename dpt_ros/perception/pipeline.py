@@ -15,11 +15,13 @@ from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.networks import check_believable, Look, Networks, resize_rule
 from dpt_ros.perception.preprocess import network_size
 from dpt_ros.perception.products import compact, Finisher, METRES, Options, Order, PRODUCTS
-from dpt_ros.perception.runtime import NetworkError, Runtime, stage, Tensors
+from dpt_ros.perception.program import stage, Tensors
+from dpt_ros.perception.runtime import NetworkError, Runtime
 from dpt_ros.perception.scale.ground import Vector
 from dpt_ros.perception.scale.scaler import check_mode, GROUND, Reference, Scaler, Settings, Sight
 from dpt_ros.perception.scale.tracker import Scale
 from dpt_ros.perception.steady import Steadiness
+from dpt_ros.perception.transfer import download, finish_download, to_numpy, Upload
 from dpt_ros.zoo.checkpoints import RelativeDepth
 from dpt_ros.zoo.labels import Labels
 from dpt_ros.zoo.store import Trained
@@ -66,6 +68,7 @@ class Perception:
         device: torch.device,
         dtype: torch.dtype,
         network_side: int = 0,
+        runtime: Runtime | None = None,
     ):
         """
         Put the networks on the device.
@@ -74,6 +77,7 @@ class Perception:
             as both runs once a frame; so does the backbone of two that have the same, bit for bit,
             and see the same image.
         :param network_side: shorter side of the networks' input in pixels; 0: as trained.
+        :param runtime: how they run; None: eager.
         """
         self.device = device
         self._depth, self._segmentation = depth, segmentation
@@ -83,8 +87,14 @@ class Perception:
                 raise ValueError(
                     f'{trained.name} has no {task} head: it does {trained.checkpoint.tasks[0]}'
                 )
+        self.runtime = Runtime() if runtime is None else runtime
         self._networks = Networks(
-            depth, segmentation, device=device, dtype=dtype, side=network_side
+            depth,
+            segmentation,
+            device=device,
+            dtype=dtype,
+            side=network_side,
+            runtime=self.runtime,
         )
         seen = None
         if depth is not None:
@@ -92,8 +102,7 @@ class Perception:
             self._resize = resize_rule(depth.checkpoint, network_side)
             seen = self._networks.resize_of('depth')
         self._finisher = Finisher(self._networks.labels, seen, device)
-        self._runtime = Runtime()
-        self._steady = Steadiness()
+        self._upload, self._steady = Upload(device), Steadiness()
         self._rays = lru_cache(maxsize=8)(
             lambda camera: torch.from_numpy(camera.rays()).permute(2, 0, 1).contiguous().to(device)
         )
@@ -146,7 +155,7 @@ class Perception:
         maps: Tensors = {}
         if tasks := self._tasks(wanted, options):
             look = Look(tasks, (height, width), options.segmentation_min_confidence)
-            maps = self._runtime(self._networks.program(look), {'pixels': pixels}, seconds)
+            maps = self.runtime(self._networks.program(look), {'pixels': pixels}, seconds)
         believable = {task: maps.pop(f'{task} believable') for task in tasks}
         scales: Sequence[Scale | None] = [None] * len(frames)
         if wanted & METRES:
@@ -156,7 +165,8 @@ class Perception:
                     self._check(believable, frames)  # a fit waits for the maps anyway
                     known = self._fitted_scales(frames, maps, options)
             scales = known
-        results, calmed = [], dict[str, tuple[Tensor, Tensor]]()
+        results, down = list[Result](), list[Tensors]()
+        calmed: dict[str, tuple[Tensor, Tensor]] = {}
         for index, (frame, scale) in enumerate(zip(frames, scales, strict=True)):
             camera = frame.camera and frame.camera.resized(width, height)
             given = available
@@ -168,7 +178,7 @@ class Perception:
             order = Order(its_wanted, (height, width), options)
             inputs = self._inputs(frame, camera, scale, order)
             inputs |= {'pixels': pixels[index]} | {n: values[index] for n, values in maps.items()}
-            finished = self._runtime(self._finisher.program(order), inputs, seconds)
+            finished = self.runtime(self._finisher.program(order), inputs, seconds)
             if 'before' in finished:
                 gray, depth = finished.pop('gray'), finished.pop('before')
                 # Who gets the depth may write to it, and a graph writes to both.
@@ -177,9 +187,13 @@ class Perception:
                 with stage(seconds, 'points'):
                     finished['points'] = compact(finished['points'])
             with stage(seconds, 'download'):
-                products = {name: _to_numpy(values) for name, values in finished.items()}
-            results.append(Result(frame, width, height, camera, products, seconds, given, scale))
-        self._check(believable, frames)
+                down.append(download(finished, copied=self.runtime.reuses))
+            results.append(Result(frame, width, height, camera, {}, seconds, given, scale))
+        with stage(seconds, 'download'):
+            finish_download(self.device)
+            self._check(believable, frames)
+            for result, values in zip(results, down, strict=True):
+                result.products = {name: to_numpy(value) for name, value in values.items()}
         for source, last in calmed.items():
             self._steady.keep(source, *last)
         return results
@@ -209,12 +223,6 @@ class Perception:
             check_mode(options.scale_mode, self._depth.checkpoint, self._depth.name)
             if options.scale_mode == 'ground':
                 self._ground(options)
-
-    def _upload(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Bring images of one size to the device, (B, H, W, 3) uint8; a single one as a view."""
-        tensors = [torch.from_numpy(image) for image in images]
-        batch = tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
-        return batch.to(self.device, non_blocking=True)
 
     def _tasks(self, wanted: frozenset[str], options: Options) -> frozenset[str]:
         """Choose the tasks to run for the products wanted."""
@@ -330,9 +338,3 @@ def _settings(options: Options) -> Settings:
         gravity=options.scale_gravity,
         ground_share=options.scale_ground_share,
     )
-
-
-def _to_numpy(values: Tensor) -> np.ndarray:
-    """Bring a finished product to the host; integers that torch has no name for are narrowed."""
-    array = values.cpu().numpy()
-    return array.astype(np.uint16) if array.dtype == np.int32 else np.ascontiguousarray(array)

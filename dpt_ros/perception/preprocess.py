@@ -7,6 +7,7 @@ own size get a margin instead.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 import math
 
 from dpt_ros.perception.resample import antialiased, bicubic
@@ -73,6 +74,16 @@ def feed(pixels: Tensor, entry: Checkpoint, resize: Resize | None = None) -> Ten
     )
 
 
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # whoever learns may use them, too
+def _normalization(
+    mean: tuple[float, ...], std: tuple[float, ...], color_max: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return what is added to colors from 0 to 255, and what they are multiplied by: (3, 1, 1)."""
+    means, stds = (torch.tensor(v, device=device)[:, None, None] for v in (mean, std))
+    return -means / stds, color_max / (255 * stds)
+
+
 def prepare(
     pixels: Tensor,
     size: tuple[int, int],
@@ -101,8 +112,8 @@ def prepare(
         image = bicubic(image.float(), size[::-1])
     else:
         image = antialiased(image, size[::-1], interpolation.removeprefix('antialiased_')).float()
-    means, stds = (torch.tensor(v, device=image.device)[:, None, None] for v in (mean, std))
-    image = torch.addcmul(-means / stds, image, color_max / (255 * stds))
+    offset, factor = _normalization(tuple(mean), tuple(std), color_max, image.device)
+    image = torch.addcmul(offset, image, factor)
     if not native:
         return image
     across, down = size[0] - image.shape[-1], size[1] - image.shape[-2]

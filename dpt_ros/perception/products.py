@@ -15,7 +15,7 @@ import cv2
 from dpt_ros.perception.cleanup import clean, flying
 from dpt_ros.perception.paint import blend, look_up, only
 from dpt_ros.perception.points import pack_points
-from dpt_ros.perception.runtime import Program, Tensors
+from dpt_ros.perception.program import Program, Tensors
 from dpt_ros.perception.scale.metres import metres_of_inverse
 from dpt_ros.perception.steady import calm
 from dpt_ros.zoo.checkpoints import Resize

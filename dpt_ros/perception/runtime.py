@@ -1,18 +1,23 @@
-"""Where and how things run: device, precision, memory, and programs of tensors."""
+"""Where and how things run: device, precision, memory; eager, captured or compiled."""
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from importlib import import_module
+import logging
 from pathlib import Path
 import resource
-from time import perf_counter
 
 from dpt_ros.model.dpt import DPT
+from dpt_ros.perception.capture import Capture, capture_graph, Captured
+from dpt_ros.perception.compiled import Compiled, Log
+from dpt_ros.perception.program import Program, stage, Tensors
 import torch
 from torch import Tensor
 
-Tensors = dict[str, Tensor]
-Step = Callable[[Tensors], Tensors]
+# How programs run; 'auto' chooses. On a GPU all but 'eager' are captured.
+RUNTIMES = ('auto', 'eager', 'graph', 'compile', 'tensorrt')
+BACKENDS = {'compile': 'inductor', 'tensorrt': 'tensorrt'}  # of torch.compile, for the network
+GRAPHS = 16  # that are kept; the one longest unused goes first
 PRECISIONS = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
@@ -67,48 +72,126 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-class Network:
-    """One network on one device."""
+def choose_runtime(name: str, device: torch.device) -> str:
+    """Return how programs run: 'auto' is a graph on a GPU and eager on a CPU."""
+    if name not in RUNTIMES:
+        raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got '{name}'")
+    on_gpu = device.type == 'cuda'
+    if name == 'auto':
+        return 'graph' if on_gpu else 'eager'
+    if name in ('graph', 'tensorrt') and not on_gpu:
+        raise ValueError(
+            f"runtime '{name}' needs a GPU, but the device is '{device}': set runtime to eager, "
+            'which a CPU is used to, or to compile'
+        )
+    if name == 'tensorrt':
+        try:
+            import_module('torch_tensorrt')  # which makes its backend known to torch.compile
+        except (ImportError, OSError) as error:
+            raise ValueError(
+                "runtime 'tensorrt' needs the Python package torch_tensorrt, which cannot be "
+                f'imported ({error}): install the one that belongs to this PyTorch '
+                f'({torch.__version__}), or set runtime to graph or compile'
+            ) from None
+    return name
 
-    def __init__(self, network: DPT, device: torch.device, dtype: torch.dtype):
-        """Move the network there; its convolutions run channels last, which all devices prefer."""
-        self.device, self.dtype = device, dtype
-        self._network = network.to(device, dtype).to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
-    def __call__(self, image: Tensor, wanted: Collection[str]) -> Tensors:
-        """Run the tasks wanted on a normalized image (B, 3, h, w); see `DPT.forward`."""
-        image = image.to(self.dtype, memory_format=torch.channels_last)
-        return self._network(image, wanted)
-
-
-@dataclass(frozen=True)
-class Program:
-    """A pure function of tensors in steps; nothing in it waits for the device."""
-
-    name: str
-    request: Hashable  # with the name and the forms of the tensors it decides what happens
-    steps: Mapping[str, Step]  # each takes what the one before gave
+def open_runtime(name: str, device: torch.device, log: Log | None = None) -> 'Runtime':
+    """Return the runtime called `name`, one of `RUNTIMES`, on a device."""
+    name = choose_runtime(name, device)
+    captured = device.type == 'cuda' and name != 'eager'
+    return Runtime(name, log, capture_graph if captured else None)
 
 
 class Runtime:
     """How programs run."""
 
+    def __init__(
+        self, name: str = 'eager', log: Log | None = None, capture: Capture | None = None
+    ):
+        """
+        Prepare to run.
+
+        :param name: one of `RUNTIMES`, not 'auto'.
+        :param log: told what is built, and what cannot be.
+        :param capture: how programs are captured; None: they are not.
+        """
+        self.name = name
+        self._log: Log = logging.getLogger('dpt_ros') if log is None else log
+        self._capture, self._eager = capture, ''
+        self._captured: OrderedDict[object, Captured | None] = OrderedDict()
+
     def __call__(self, program: Program, given: Tensors, seconds: dict[str, float]) -> Tensors:
         """
         Run a program on what is given.
 
-        :param seconds: gets the time of each step; on a GPU that of handing it over.
+        :param seconds: gets the time of each step, or of the program where that is one.
+        :return: what it gives; if `reuses`, good until the program runs again.
         """
-        for name, step in program.steps.items():
-            with stage(seconds, name):
-                given = step(given)
-        return given
+        if self._capture is None:
+            return program(given, seconds)
+        forms = frozenset((name, *tensor.shape, tensor.dtype) for name, tensor in given.items())
+        key = (program.name, program.request, forms)
+        if key not in self._captured:
+            while len(self._captured) >= GRAPHS:
+                self._captured.popitem(last=False)
+            try:
+                self._captured[key] = Captured(program, given, self._capture)
+            except Exception as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    self._captured.clear()
+                    free_memory()
+                result = program(given, seconds)  # which raises what is wrong with the frame
+                self._captured[key] = None
+                self.fall_back(f"'{program.name}'", error)
+                return result
+        self._captured.move_to_end(key)
+        captured = self._captured[key]
+        if captured is None:
+            return program(given, seconds)
+        with stage(seconds, program.name):
+            return captured(given)
+
+    @property
+    def reuses(self) -> bool:
+        """Whether what a program gives is written to when it runs again."""
+        return self._capture is not None
+
+    @property
+    def state(self) -> str:
+        """The name, and what does not run so."""
+        return f'{self.name}; {self._eager}' if self._eager else self.name
+
+    def compiled(self, network: DPT) -> Callable[[Tensor, Collection[str]], Tensors]:
+        """Return a network as this runtime calls it."""
+        if self.name not in BACKENDS:
+            return network
+        return Compiled(network, BACKENDS[self.name], self._log, self.fall_back)
+
+    def fall_back(self, what: str, error: Exception) -> None:
+        """Tell that something runs eager, and why."""
+        reason = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
+        self._eager = f'{what} runs eager: {reason}'
+        self._log.warning(f'runtime {self.name}: {self._eager}')
 
 
-@contextmanager
-def stage(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Add the time spent inside to `seconds`."""
-    start = perf_counter()
-    yield
-    seconds[name] = seconds.get(name, 0.0) + perf_counter() - start
+class Network:
+    """One network on one device."""
+
+    def __init__(
+        self,
+        network: DPT,
+        device: torch.device,
+        dtype: torch.dtype,
+        runtime: Runtime | None = None,
+    ):
+        """Move the network there; its convolutions run channels last, which all devices prefer."""
+        self.device, self.dtype = device, dtype
+        self._network = network.to(device, dtype).to(memory_format=torch.channels_last)
+        self._run = self._network if runtime is None else runtime.compiled(self._network)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, wanted: Collection[str]) -> Tensors:
+        """Run the tasks wanted on a normalized image (B, 3, h, w); see `DPT.forward`."""
+        image = image.to(self.dtype, memory_format=torch.channels_last)
+        return self._run(image, wanted)

@@ -262,7 +262,7 @@ class DptNode(LifecycleNode):
         """Build the perception that the parameters describe, and run it once."""
         names = sorted({chosen.depth_model, chosen.segmentation_model} - {''})
         self.get_logger().info(f'loading {" and ".join(names)}')
-        perception = open_perception(chosen)
+        perception = open_perception(chosen, self.get_logger())
         perception.check(parameters.options(chosen))
         perception.warm_up(640, 480, parameters.options(chosen))
         return perception
@@ -405,9 +405,10 @@ class DptNode(LifecycleNode):
         idle = 'inactive' if self._worker is None else '' if self._enabled else 'paused'
         came = {name: its['frames in'] for name, its in cameras.items()}
         silent = self._listen_for_silence(came) if not idle else []
+        mode = self._chosen.scale_mode
         report = self._statistics.report(
             counts,
-            {**networks, **memory, 'scale mode': self._chosen.scale_mode},
+            {**networks, **memory, 'runtime': perception.runtime.state, 'scale mode': mode},
             idle,
             period=1.0,
             silent=silent,
@@ -458,7 +459,7 @@ def output_qos(chosen: Parameters) -> QoSProfile:
 def _summary(perception: Perception) -> str:
     """Name the networks and the device in one line."""
     networks = (f'{task} by {trained.name}' for task, trained in perception.networks.items())
-    return f'{", ".join(networks)} on {perception.device}'
+    return f'{", ".join(networks)} on {perception.device}, {perception.runtime.state}'
 
 
 def _undo(steps: list[Callable[[], Any]]) -> None:

@@ -83,6 +83,14 @@ class Parameters:
         "Type the networks compute in; 'auto' is float16 on a GPU and float32 on a CPU.",
         choices=('auto', 'float32', 'float16', 'bfloat16'),
     )
+    runtime: str = parameter(
+        'runtime',
+        'auto',
+        "How the networks run: 'eager' (step by step), 'graph' (captured once a size, on a GPU), "
+        "'compile' (by torch.compile, minutes at the first start), 'tensorrt' (where "
+        "torch_tensorrt is installed), or 'auto': graph on a GPU, eager on a CPU.",
+        choices=('auto', 'eager', 'graph', 'compile', 'tensorrt'),
+    )
     cpu_threads: int = parameter(
         'cpu_threads',
         2,

@@ -12,8 +12,9 @@ from time import perf_counter
 from typing import Any
 
 import cv2
+from dpt_ros.perception.compiled import Log
 from dpt_ros.perception.pipeline import Frame, Perception, Result
-from dpt_ros.perception.runtime import choose_device, choose_precision, free_memory
+from dpt_ros.perception.runtime import choose_device, choose_precision, free_memory, open_runtime
 from dpt_ros.perception.scale.ground import Vector
 from dpt_ros.perception.scale.scaler import Reference
 from dpt_ros.perception.scale.tracker import Scale
@@ -171,16 +172,18 @@ def _decode(outcome: Outcome, max_pixels: int) -> Frame:
     return Frame(job.source, origin, pixels, camera, seconds, references, job.down)
 
 
-def open_perception(chosen: Parameters) -> Perception:
+def open_perception(chosen: Parameters, log: Log | None = None) -> Perception:
     """
     Load the networks that the parameters name.
 
+    :param log: told of what is compiled; None: that of Python.
     :raises ValueError: for what cannot be, alone or together.
     :raises OSError: for weights that are missing or cannot be read.
     """
     torch.set_num_threads(chosen.cpu_threads)
     cv2.setNumThreads(chosen.cpu_threads)
     device = choose_device(chosen.device)
+    runtime = open_runtime(chosen.runtime, device, log)
     names = sorted({chosen.depth_model, chosen.segmentation_model} - {''})
     trained = {name: load(name, chosen.weights_dir) for name in names}
     return Perception(
@@ -189,6 +192,7 @@ def open_perception(chosen: Parameters) -> Perception:
         device=device,
         dtype=choose_precision(chosen.precision, device),
         network_side=chosen.network_side,
+        runtime=runtime,
     )
 
 

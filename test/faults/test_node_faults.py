@@ -332,3 +332,4 @@ def test_diagnostics_tell_the_networks_and_their_weights(graph):
     name, digits = patient.value('depth network').split(', sha256 ')
     whole = hashlib.sha256((EMBEDDED / 'dpt_tiny.safetensors').read_bytes()).hexdigest()
     assert name == 'dpt_tiny' and len(digits) == 16 and whole.startswith(digits)
+    assert patient.value('runtime') == 'eager'

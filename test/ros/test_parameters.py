@@ -7,7 +7,7 @@ import math
 import re
 
 from dpt_ros.perception.products import Options
-from dpt_ros.perception.runtime import PRECISIONS
+from dpt_ros.perception.runtime import PRECISIONS, RUNTIMES
 from dpt_ros.perception.scale.scaler import GRAVITY, MODES
 from dpt_ros.ros.parameters import (
     AT_START,
@@ -305,6 +305,7 @@ def test_the_choices_are_those_that_the_code_knows():
     assert FIELDS['scale.mode'].metadata['choices'] == MODES
     assert FIELDS['scale.gravity'].metadata['choices'] == GRAVITY
     assert FIELDS['precision'].metadata['choices'] == ('auto', *PRECISIONS)
+    assert FIELDS['runtime'].metadata['choices'] == RUNTIMES
 
 
 def reads() -> Iterator[tuple[str, str, str]]:
