@@ -1,6 +1,7 @@
 """Lifecycle under stress: two clients at once, hundreds of rounds, frames in flight."""
 
 import gc
+from itertools import permutations
 import os
 import threading
 
@@ -10,8 +11,11 @@ from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import psutil
 import pytest
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
 
 pytestmark = pytest.mark.graph
 
@@ -41,54 +45,108 @@ def entities(node):
     return [*counts, len(node._managed_entities), threading.active_count()]
 
 
+class Client:
+    """One of those who ask the node for something."""
+
+    def __init__(self, graph):
+        kinds = {'change_state': ChangeState, 'set_parameters': SetParameters, 'enable': SetBool}
+        self._graph = graph
+        self._clients = {n: graph.client.create_client(k, f'dpt/{n}') for n, k in kinds.items()}
+
+    def find(self, configured):
+        """Wait until it sees the services that there are: ~/enable only while configured."""
+        for name, client in self._clients.items():
+            there = configured or name != 'enable'
+            self._graph.until(lambda c=client, t=there: c.service_is_ready() == t, name)
+
+    def ask(self, wish, value):
+        """Ask for a wish of `WISHES`; return what tells the answer, None while there is none."""
+        if wish == 'transition':
+            future = self._call('change_state', Transition(id=value))
+            return lambda: future.result().success if future.done() else None
+        if wish == 'enable':
+            client = self._clients['enable']
+            if not client.service_is_ready():
+                return lambda: False
+            future = client.call_async(SetBool.Request(data=value))
+            # One that went away may have gone with the question.
+            return lambda: future.done() or (None if client.service_is_ready() else False)
+        name = 'network.side' if wish == 'late' else 'depth.color_max'
+        future = self._call('set_parameters', [Parameter(name, value=value).to_parameter_msg()])
+        return lambda: future.result().results[0].successful if future.done() else None
+
+    def _call(self, name, content):
+        """Call a service whose request has one field."""
+        client = self._clients[name]
+        (field,) = client.srv_type.Request.get_fields_and_field_types()
+        return client.call_async(client.srv_type.Request(**{field: content}))
+
+
+WISHES = {  # what may be asked for: how often, and the values
+    'transition': (6, [*2 * (CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE), 0, 99]),
+    'enable': (2, [True, False]),
+    'live': (2, [2.0, 3.0]),
+    'wrong': (1, [-1.0, 'far']),
+    'late': (2, range(64, 224)),  # read at configure; of so many that it is another each time
+}
+
+
+def follow(state, wish, value, answer):
+    """Return the state after an answer, or None if it cannot be the answer in this state."""
+    if wish == 'transition':
+        end = LEGAL.get((state, value))
+        return (end or state) if answer == (end is not None) else None
+    unconfigured = state == State.PRIMARY_STATE_UNCONFIGURED
+    right = {'enable': not unconfigured, 'live': True, 'wrong': False, 'late': unconfigured}
+    return state if answer == right[wish] else None
+
+
 def test_two_clients_that_ask_for_anything_at_once_leave_a_node_that_works(graph):
     random = np.random.default_rng(0)
     node = graph.start_node(autostart=False)
     before = entities(node)
-    qos = QoSProfile(depth=1000)
-    events = graph.listen('dpt/transition_event', TransitionEvent, qos)
+    events = graph.listen('dpt/transition_event', TransitionEvent, QoSProfile(depth=1000))
     depths = graph.listen('dpt/depth/image', Image)
     camera, image, info = graph.camera(), image_of(picture()), info_of(64, 48)
-    changers = [graph.client.create_client(ChangeState, 'dpt/change_state') for _ in range(2)]
-    graph.until(lambda: all(c.service_is_ready() for c in changers), 'the services')
+    clients = [Client(graph), Client(graph)]
     graph.until(lambda: graph.client.count_publishers('dpt/transition_event'), 'the events')
-    answers = []
-    for _ in range(40):
-        asked = random.choice([CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE, 0, 99], 2)
-        requests = [ChangeState.Request(transition=Transition(id=int(id_))) for id_ in asked]
-        futures = [c.call_async(r) for c, r in zip(changers, requests, strict=True)]
+    state, changes = State.PRIMARY_STATE_UNCONFIGURED, 0
+    shares = np.array([share for share, _ in WISHES.values()])
+    for _ in range(200):
+        wishes = []
+        for wish in random.choice(list(WISHES), 2, p=shares / shares.sum()).tolist():
+            values = WISHES[wish][1]
+            wishes.append((wish, values[random.integers(len(values))]))
+        for client in clients:
+            client.find(state != State.PRIMARY_STATE_UNCONFIGURED)
+        asked = [c.ask(*wish) for c, wish in zip(clients, wishes, strict=True)]
         camera[1].publish(info)
         camera[0].publish(image)
-        graph.until(lambda futures=futures: all(f.done() for f in futures), 'the answers')
-        answers += [(int(i), f.result().success) for i, f in zip(asked, futures, strict=True)]
-    # Who was first of two is not known, but one of the orders must explain both answers.
-    where = {State.PRIMARY_STATE_UNCONFIGURED}
-    for one, other in zip(answers[::2], answers[1::2], strict=True):
-        where = {
-            end
-            for begin in where
-            for pair in ((one, other), (other, one))
-            for end in walked(begin, pair)
-        }
-        assert where, f'{one} and {other} have no explanation'
-    assert graph.state() in where
-    assert len(events) >= 2 * sum(success for _, success in answers)
+        graph.until(lambda asked=asked: all(a() is not None for a in asked), f'{wishes}')
+        answers = [(*wish, a()) for wish, a in zip(wishes, asked, strict=True)]
+        # Who was first of two is not known, but one of the orders must explain both answers.
+        ends = {walk(state, order) for order in permutations(answers)} - {None}
+        state = graph.state()
+        assert state in ends, f'{answers} have no explanation'
+        changes += sum(answer for wish, _, answer in answers if wish == 'transition')
+    assert changes > 20
+    assert len(events) >= 2 * changes
     for transition in (DEACTIVATE, CLEANUP):
         graph.change(transition)
     assert entities(node) == before
+    graph.set_parameters(network__side=0)
     assert graph.change(CONFIGURE) and graph.change(ACTIVATE)
+    assert graph.call(SetBool, 'dpt/enable', SetBool.Request(data=True)).success
     depths.clear()
     graph.shoot(camera, image, info, lambda: depths)
 
 
-def walked(state, steps):
-    """Yield where steps lead whose answers (transition, success) are as the design says."""
-    for transition, success in steps:
-        end = LEGAL.get((state, transition))
-        if success != (end is not None):
-            return
-        state = end if success else state
-    yield state
+def walk(state, answers):
+    """Follow answers in their order; None if one of them cannot be."""
+    for answer in answers:
+        if state is not None:
+            state = follow(state, *answer)
+    return state
 
 
 @pytest.mark.parametrize(('shutdown', 'way'), SHUTDOWN.items(), ids=lambda v: str(v))
