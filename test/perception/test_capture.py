@@ -137,6 +137,24 @@ def test_what_a_frame_gave_is_not_written_to_by_the_next_one():
             np.testing.assert_array_equal(array, products[name])
 
 
+def test_the_past_of_a_camera_is_not_written_to_by_the_others():
+    chosen = replace(CHOSEN, depth_steadiness=0.8)
+    captured, eager = perceive(Captures()), perceive()
+    for step in range(4):
+        given = [replace(f, pixels=f.pixels // 2 + np.uint8(2 * step)) for f in frames(4)]
+        same(captured(given, {'depth'}, chosen), eager(given, {'depth'}, chosen))
+
+
+def test_a_late_reference_meets_the_map_of_its_own_frame():
+    chosen = replace(CHOSEN, scale_mode='reference', scale_smoothing_seconds=0.0)
+    captured, eager = perceive(Captures(), RELATIVE), perceive(None, RELATIVE)
+    references = [frames(1, seed)[0].references for seed in range(4)]
+    for seed in range(4):
+        late = references[seed - 1] if seed else ()
+        given = [replace(f, references=late) for f in frames(1, seed)]
+        same(captured(given, {'depth'}, chosen), eager(given, {'depth'}, chosen))
+
+
 def test_a_size_is_captured_when_it_comes_and_not_again():
     captures, eager = Captures(), perceive()
     captured, counts = perceive(captures), []
