@@ -47,14 +47,16 @@ def test_a_parameter_tells_the_names_of_the_classes_while_configured(graph):
 
 def test_a_graph_without_a_gpu_is_refused_with_what_to_do_and_the_node_lives(graph, capfd):
     graph.start_node(autostart=False, device='cpu', runtime='graph')
-    assert not change(graph, Transition.TRANSITION_CONFIGURE)
+    assert not graph.change(Transition.TRANSITION_CONFIGURE)
     said = capfd.readouterr().err
     assert "cannot configure: runtime 'graph' needs a GPU" in said
     assert 'set runtime to eager' in said
     assert 'Traceback' not in said
-    assert set_parameter(graph, 'runtime', 'eager').successful
-    assert change(graph, Transition.TRANSITION_CONFIGURE)
-    assert 'read when the node is configured' in set_parameter(graph, 'runtime', 'auto').reason
+    (taken,) = graph.set_parameters(runtime='eager')
+    assert taken.successful
+    assert graph.change(Transition.TRANSITION_CONFIGURE)
+    (late,) = graph.set_parameters(runtime='auto')
+    assert 'read when the node is configured' in late.reason
 
 
 def test_two_rounds_of_life_leave_nothing_behind(graph):
