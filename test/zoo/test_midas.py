@@ -25,14 +25,14 @@ import torch
 from transformers import BeitConfig, DPTConfig, DPTForDepthEstimation, Swinv2Config
 
 FLOAT32 = 1e-4  # largest difference, as a share of the output's deviation
-# What the suite runs: four of 24 blocks, two of 18 in the third stage at half the side.
-FEW_BLOCKS = {'depth': 4, 'taps': (0, 1, 2, 3)}
-FEW_STAGES = {'stages': (2, 2, 2, 2), 'side': 192}
+# What the suite runs: four of 24 blocks, two of 18 in the third stage at half the side, and narrow.
+FEW = {'depth': 4, 'taps': (0, 1, 2, 3), 'width': 64, 'heads': 2, 'widths': (16, 32, 64, 64)}
+FEW_STAGES = {'stages': (2, 2, 2, 2), 'side': 192, 'features': 32}
 CUT = {
-    'dpt_beit_large_512': FEW_BLOCKS,
-    'dpt_beit_large_384': FEW_BLOCKS,
-    'dpt_swin2_large_384': FEW_STAGES,
-    'dpt_swin2_base_384': FEW_STAGES,
+    'dpt_beit_large_512': FEW | {'features': 32},
+    'dpt_beit_large_384': FEW | {'features': 32},
+    'dpt_swin2_large_384': FEW_STAGES | {'width': 96, 'heads': 3, 'widths': (96, 192, 384, 768)},
+    'dpt_swin2_base_384': FEW_STAGES | {'width': 64, 'heads': 2, 'widths': (64, 128, 256, 512)},
 }
 RUN = {name: replace(layout, **CUT.get(name, {})) for name, layout in LAYOUTS.items()}
 BEIT_SIZES = [(64, 64), (96, 64), (32, 544)]  # heights, widths: one wider than was trained on
@@ -89,13 +89,19 @@ def published(request, tmp_path_factory):
 def load(monkeypatch):
     """Load a file, or the authors' in a folder, as the model that is cut down as it was."""
 
+    create = timm.create_model
+
     def load_cut(name, weights):
-        entry, cut = CHECKPOINTS[name], CUT.get(name)
-        if cut is FEW_BLOCKS:
-            entry = replace(entry, architecture=replace(entry.architecture, blocks=cut['taps']))
-        elif cut is FEW_STAGES:
-            smaller = partial(timm.create_model, depths=cut['stages'], img_size=cut['side'])
-            monkeypatch.setattr(timm, 'create_model', smaller)
+        entry, layout = CHECKPOINTS[name], RUN[name]
+        if name in CUT:
+            cut = {'blocks': layout.taps or (0, 1, 2, 3), 'widths': layout.widths}
+            shape = replace(entry.architecture, width=layout.features, **cut)
+            entry = replace(entry, architecture=shape)
+            sizes = {'embed_dim': layout.width, 'num_heads': layout.heads}
+            if layout.stages:
+                sizes['num_heads'] = [layout.heads << stage for stage in range(4)]
+                sizes |= {'depths': layout.stages, 'img_size': layout.side}
+            monkeypatch.setattr(timm, 'create_model', partial(create, **sizes))
         monkeypatch.setitem(CHECKPOINTS, name, replace(entry, sha256=None, size=None))
         return store.load(name, str(weights)).network
 
@@ -126,7 +132,11 @@ def configuration(layout):
             out_features=[f'stage{tap + 1}' for tap in layout.taps],
             layer_norm_eps=1e-6,
         )
-    return DPTConfig(backbone_config=backbone, neck_hidden_sizes=list(layout.widths))
+    return DPTConfig(
+        backbone_config=backbone,
+        neck_hidden_sizes=list(layout.widths),
+        fusion_hidden_size=layout.features,
+    )
 
 
 def read_by_transformers(folder, layout):
@@ -148,10 +158,11 @@ def difference(got, wanted):
 def test_a_file_of_any_layout_becomes_the_network_of_the_others(published, load):
     name, folder, state = published
     layout, ours = RUN[name], load(name, folder)
-    others = [lambda image: forward(state, image, layout)]
-    if name not in CUT:
-        theirs = read_by_transformers(folder, layout)
-        others.append(lambda image: theirs(image).predicted_depth)
+    theirs = read_by_transformers(folder, layout)
+    others = [
+        lambda image: forward(state, image, layout),
+        lambda image: theirs(image).predicted_depth,
+    ]
     for size in [(layout.side, layout.side)] if layout.stages else BEIT_SIZES:
         image = random_image(*size)
         with torch.inference_mode():
