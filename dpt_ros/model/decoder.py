@@ -105,8 +105,8 @@ class ResidualConvUnit(nn.Module):
         super().__init__()
         bias = bias and not batch_norm
         self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.norm1 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.norm2 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

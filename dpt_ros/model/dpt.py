@@ -17,6 +17,7 @@ from dpt_ros.model.backbone import Backbone, StandardizedConv2d
 from dpt_ros.model.decoder import Decoder
 from dpt_ros.model.heads import DepthHead, SegmentationHead
 from torch import nn, Tensor
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class Task(nn.Module):
@@ -79,8 +80,24 @@ def join(networks: Mapping[str, DPT]) -> DPT:
 
 
 def freeze(network: DPT) -> DPT:
-    """Make `network` one for inference only and return it: weights fixed, standardized once."""
-    for module in network.modules():
+    """
+    Make `network` one for inference only and return it.
+
+    Its weights are fixed, standardized once, and batch norms become part of the convolutions
+    before them: it has fewer entries in its state then, and cannot be trained.
+    """
+    for module in network.eval().modules():
         if isinstance(module, StandardizedConv2d):
             module.freeze()
+        _fold_norms(module)
     return network.eval().requires_grad_(False)
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """Give what each batch norm among the children does to the convolution that it follows."""
+    before: tuple[str, nn.Module] = '', module
+    for name, child in list(module.named_children()):
+        if type(child) is nn.BatchNorm2d and type(before[1]) is nn.Conv2d:
+            setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
+            setattr(module, name, nn.Identity())
+        before = name, child

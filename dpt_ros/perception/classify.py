@@ -9,7 +9,7 @@ columns; applied to a tile at a time, nothing larger than a tile of scores exist
 
 from functools import lru_cache
 
-import cv2
+from dpt_ros.perception.bands import in_bands, loops_for
 from dpt_ros.zoo.checkpoints import Restore
 import torch
 from torch import Tensor
@@ -31,25 +31,42 @@ def classify(
     :return: labels (B, H, W), uint8 or, above 255 classes, int32, the first of equal winners; and
         the softmax probability of each, (B, H, W) float32.
     """
-    batch, classes, rows, columns = scores.shape
+    batch, classes = scores.shape[:2]
     kind = torch.uint8 if classes <= 255 else torch.int32
     labels = torch.empty((batch, *size), dtype=kind, device=scores.device)
     confidence = torch.empty((batch, *size), device=scores.device)
-    from_last = torch.arange(classes - 1, -1, -1, dtype=kind, device=scores.device)
-    together = max(1, BUDGET // (classes * ROWS * COLUMNS))  # pieces of columns in a tile
     restore = restore or Restore()
-    pieces = _resampling(columns, size[1], COLUMNS, restore, scores.device)
-    width = min(size[1], together * COLUMNS)
-    height = max(ROWS, BUDGET // (classes * width))
-    for down, above, rows_matrix in _resampling(rows, size[0], height, restore, scores.device):
+    loops = loops_for(scores)
+    if loops is None:
+        _in_tiles(scores, restore, labels, confidence)
+        return labels, confidence
+    height, width = scores.shape[2:]
+    across, of_columns = _taps(width, size[1], restore)
+    down, of_rows = _taps(height, size[0], restore)
+    lacking = max(0, of_columns.shape[1] - width), max(0, of_rows.shape[1] - height)
+    scores = F.pad(scores.float(), (0, lacking[0], 0, lacking[1]))
+    for image, winner, sure in zip(scores, labels, confidence, strict=True):
+        taps = across, of_columns.T, down, of_rows
+        in_bands(loops.classify, size[0], image, *taps, winner, sure)
+    return labels, confidence
+
+
+def _in_tiles(scores: Tensor, restore: Restore, labels: Tensor, confidence: Tensor) -> None:
+    """Classify on any device, a tile after the other: two products of matrices each."""
+    classes, rows, columns = scores.shape[1:]
+    height, width = labels.shape[1:]
+    from_last = torch.arange(classes - 1, -1, -1, dtype=labels.dtype, device=scores.device)
+    together = max(1, BUDGET // (classes * ROWS * COLUMNS))  # pieces of columns in a tile
+    pieces = _resampling(columns, width, COLUMNS, restore, scores.device)
+    tall = max(ROWS, BUDGET // (classes * min(width, together * COLUMNS)))
+    for below, above, rows_matrix in _resampling(rows, height, tall, restore, scores.device):
         strip = scores[:, :, above].float()
         for first in range(0, len(pieces), together):
             part = pieces[first:][:together]
             across = slice(part[0][0].start, part[-1][0].stop)
             wide = [strip[..., span].contiguous() @ matrix.T for _, span, matrix in part]
-            tile = rows_matrix @ torch.cat(wide, dim=-1)  # (B, K, height, width)
-            _winners(tile, from_last, labels[:, down, across], confidence[:, down, across])
-    return labels, confidence
+            tile = rows_matrix @ torch.cat(wide, dim=-1)  # (B, K, tall, width)
+            _winners(tile, from_last, labels[:, below, across], confidence[:, below, across])
 
 
 def _winners(tile: Tensor, from_last: Tensor, labels: Tensor, confidence: Tensor) -> None:
@@ -61,18 +78,10 @@ def _winners(tile: Tensor, from_last: Tensor, labels: Tensor, confidence: Tensor
     :param labels: (B, h, w), written; `confidence` likewise.
     """
     tile -= tile.amax(dim=1, keepdim=True)
-    if tile.device.type == 'cpu':  # PyTorch takes three times as long to compare and to raise
-        scores = tile.numpy()
-        wins = torch.from_numpy(scores == 0)
-        for classes in scores.reshape(-1, 1, scores[0, 0].size):
-            cv2.exp(classes, classes)
-    else:
-        wins = tile == 0
-        tile.exp_()
-    ranks = wins.to(from_last.dtype).mul_(from_last[:, None, None])
+    ranks = (tile == 0).to(from_last.dtype).mul_(from_last[:, None, None])
     # amax of what wins is many times faster than argmax
     torch.sub(from_last[0], ranks.amax(dim=1), out=labels)
-    torch.reciprocal(tile.sum(dim=1), out=confidence)
+    torch.reciprocal(tile.exp_().sum(dim=1), out=confidence)
 
 
 @lru_cache(maxsize=16)
@@ -84,14 +93,35 @@ def _resampling(
 
     :return: for each piece its pixels, the scores that they depend on, and the matrix between.
     """
-    matrix = torch.eye(side)[None, None]  # resampled row by row, it becomes the operation itself
-    matrix = F.interpolate(matrix, size=(2 * side, side), mode='bilinear', align_corners=True)
-    mode, align_corners = restore.mode, restore.align_corners
-    matrix = F.interpolate(matrix, (size, side), mode=mode, align_corners=align_corners)[0, 0]
-    tiles = []
+    matrix, tiles = _matrix(side, size, restore), []
     for start in range(0, size, step):
         pixels = slice(start, min(start + step, size))
         used = matrix[pixels].abs().sum(dim=0).nonzero()
         span = slice(int(used.min()), int(used.max()) + 1)
         tiles.append((pixels, span, matrix[pixels, span].contiguous().to(device)))
     return tiles
+
+
+@lru_cache(maxsize=16)
+def _taps(side: int, size: int, restore: Restore) -> tuple[Tensor, Tensor]:
+    """
+    Write the resampling of `side` scores to `size` pixels as weighted sums of T neighbors.
+
+    :return: the first neighbor of each pixel, (size,) int32, and the weights of them and those
+        that follow, (size, T) float32; T is a multiple of 4, as `loops` have it.
+    """
+    matrix = _matrix(side, size, restore)
+    used = (matrix != 0).int()
+    first, stop = used.argmax(dim=1), side - used.flip(1).argmax(dim=1)
+    count = -4 * (-int((stop - first).max()) // 4)
+    matrix = F.pad(matrix, (0, max(0, count - side)))
+    first = first.clamp_max(matrix.shape[1] - count)
+    return first.int(), matrix.gather(1, first[:, None] + torch.arange(count))
+
+
+def _matrix(side: int, size: int, restore: Restore) -> Tensor:
+    """Return both steps along one axis as one matrix, (size, side)."""
+    matrix = torch.eye(side)[None, None]  # resampled row by row, it becomes the operation itself
+    matrix = F.interpolate(matrix, size=(2 * side, side), mode='bilinear', align_corners=True)
+    mode, align_corners = restore.mode, restore.align_corners
+    return F.interpolate(matrix, (size, side), mode=mode, align_corners=align_corners)[0, 0]

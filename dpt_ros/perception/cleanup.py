@@ -6,12 +6,13 @@ Shapes: B batch, (H, W) the map.
 
 import math
 
+from dpt_ros.perception.bands import in_bands, loops_for
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 _STRAIGHT = 0.04  # how far off its neighbors' line a pixel still is on it, of its inverse depth
-STRIP = 96  # rows looked at together on a CPU: what lies between stays in its cache
 
 
 def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
@@ -45,20 +46,13 @@ def flying(depth: Tensor, rays: Tensor, degrees: float, reach: int) -> Tensor:
     :param reach: distance to the neighbors that make the line, pixels: half the width of a ramp.
     :return: (H, W) bool.
     """
-    found = torch.empty(depth.shape, dtype=torch.bool, device=depth.device)
-    tangent, height, margin = math.tan(math.radians(degrees)), len(depth), max(1, 4 * reach)
-    strip = STRIP if depth.device.type == 'cpu' else height
-    for first in range(0, height, strip):
-        here = slice(max(first - margin, 0), first + strip + margin)
-        seen = _flying(depth[here], rays[:, here], tangent, reach)
-        skipped = first - here.start
-        found[first:][:strip] = seen[skipped:][:strip]
-    return found
-
-
-def _flying(depth: Tensor, rays: Tensor, tangent: float, reach: int) -> Tensor:
+    tangent, inverse = math.tan(math.radians(degrees)), 1 / depth
+    if loops := loops_for(depth):
+        found = torch.empty(depth.shape, dtype=torch.bool)
+        numbers = np.float32(tangent), reach, np.float32(1 / _STRAIGHT)
+        in_bands(loops.flying, len(depth), depth, inverse, rays, *numbers, found.view(torch.uint8))
+        return found
     found = torch.zeros(depth.shape, dtype=torch.bool, device=depth.device)
-    inverse = 1 / depth
     for axis in (0, 1):
         pairs = depth.shape[axis] - 1
         if pairs < 2:

@@ -6,6 +6,8 @@ of the time.
 """
 
 import cv2
+from dpt_ros.perception.bands import in_bands, loops_for
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,10 +36,17 @@ def blend(image: Tensor, tint: Tensor, opacity: float) -> Tensor:
     return torch.lerp(image.float(), tint.float(), opacity).round_().to(torch.uint8)
 
 
-def only(image: Tensor, where: Tensor) -> Tensor:
-    """Return an image (H, W, 3) uint8 with black wherever `where`, (H, W) bool, is false."""
-    if image.device.type == 'cpu':
-        whole = image.contiguous().numpy()
-        kept = cv2.bitwise_and(whole, whole, mask=where.contiguous().view(torch.uint8).numpy())
-        return torch.from_numpy(kept)
-    return image * where[..., None]
+def shade(depth: Tensor, table: Tensor, per_metre: float) -> Tensor:
+    """
+    Color depth; what is not finite is black.
+
+    :param depth: (H, W) float32, metres.
+    :param table: (256, 3) uint8; `per_metre` is how many of its rows a metre has.
+    :return: (H, W, 3) uint8.
+    """
+    if loops := loops_for(depth):
+        painted = torch.empty(*depth.shape, 3, dtype=torch.uint8)
+        in_bands(loops.shade, len(depth), depth, table, np.float32(per_metre), painted)
+        return painted
+    steps = (depth * per_metre).nan_to_num_(0, 0).clamp_(0, 255)
+    return look_up(table, steps.to(torch.uint8)) * depth.isfinite()[..., None]

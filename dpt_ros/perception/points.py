@@ -1,9 +1,6 @@
 """Depth -> points, packed as depth_image_proc packs them (PointXYZRGB of PCL)."""
 
-import sys
-
-import cv2
-import numpy as np
+from dpt_ros.perception.bands import in_bands, loops_for
 import torch
 from torch import Tensor
 
@@ -30,22 +27,17 @@ def pack_points(
     :return: (H, W, 8) float32: x, y, z, 0, rgb, label, confidence, 0, where rgb and label are bit
         patterns of integers; x, y and z are NaN where depth is not finite.
     """
+    labelled = labels is not None and confidence is not None
+    if loops := loops_for(depth):
+        points = torch.empty(*depth.shape, POINT_STEP // 4)
+        extra = (labels, confidence) if labelled else (colors[..., 0], depth)  # not looked at
+        in_bands(loops.lift, len(depth), depth, rays, colors, *extra, labelled, points)
+        return points
     z = depth + 0 * (depth + rays[0])  # NaN where depth or the ray is not finite
     zeros = torch.zeros_like(z)
-    planes = [rays[0] * z, rays[1] * z, z, zeros, _rgb(colors), zeros, zeros, zeros]
+    red, green, blue = colors.int().unbind(dim=-1)
+    rgb = (red << 16 | green << 8 | blue).view(torch.float32)
+    planes = [rays[0] * z, rays[1] * z, z, zeros, rgb, zeros, zeros, zeros]
     if labels is not None and confidence is not None:
         planes[5:7] = labels.int().view(torch.float32), confidence
-    if depth.device.type != 'cpu':
-        return torch.stack(planes, dim=-1)
-    whole = [plane.contiguous().numpy() for plane in planes]
-    return torch.from_numpy(cv2.merge(whole))  # which weaves in a quarter of the time
-
-
-def _rgb(colors: Tensor) -> Tensor:
-    """Pack colors (H, W, 3) into the integers 0x00RRGGBB, whose bits are given as floats."""
-    if colors.device.type == 'cpu' and sys.byteorder == 'little':
-        octets = cv2.cvtColor(colors.contiguous().numpy(), cv2.COLOR_RGB2BGRA)
-        whole = octets.view(np.int32)[..., 0]
-        return torch.from_numpy(np.bitwise_and(whole, 0x00FFFFFF, out=whole).view(np.float32))
-    red, green, blue = colors.int().unbind(dim=-1)
-    return (red << 16 | green << 8 | blue).view(torch.float32)
+    return torch.stack(planes, dim=-1)

@@ -13,7 +13,7 @@ import math
 
 import cv2
 from dpt_ros.perception.cleanup import clean, flying
-from dpt_ros.perception.paint import blend, look_up, only
+from dpt_ros.perception.paint import blend, look_up, shade
 from dpt_ros.perception.points import pack_points
 from dpt_ros.perception.program import Program, Tensors
 from dpt_ros.perception.scale.metres import metres_of_inverse
@@ -194,9 +194,7 @@ class Finisher:
 
     def _color(self, depth: Tensor, farthest: float) -> Tensor:
         """Color depth over the fixed range 0 to `farthest` metres; unknown and sky are black."""
-        steps = (depth * (255 / farthest)).nan_to_num_(0, 0).clamp_(0, 255)
-        painted = look_up(self._turbo, steps.to(torch.uint8))
-        return only(painted, depth.isfinite())
+        return shade(depth, self._turbo, 255 / farthest)
 
 
 def compact(points: Tensor) -> Tensor:

@@ -114,6 +114,24 @@ def test_a_frozen_network_is_for_inference_only():
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
+def test_a_frozen_network_computes_the_same_without_batch_norms(image):
+    backbone = ViT(timm.create_model('vit_tiny_patch16_224', depth=4), (0, 1, 2, 3))
+    decoder = Decoder(backbone.channels, (8, 8, 8, 8), 8, batch_norm=True)
+    network = DPT(backbone, [Task(decoder, SegmentationHead(8, 11, auxiliary=True))]).eval()
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for index, norm in enumerate(norms):
+        generator = torch.Generator().manual_seed(index)
+        for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+            tensor.data = 0.5 + torch.rand(8, generator=generator)
+    with torch.inference_mode():
+        wanted = network(image)['segmentation']
+    for _ in range(2):  # once more changes nothing
+        given = freeze(network)(image)['segmentation']
+        torch.testing.assert_close(given, wanted, rtol=0, atol=2e-5 * wanted.std().item())
+    assert len(norms) == 16
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+
+
 def test_a_frozen_hybrid_has_no_weights_left_to_standardize():
     backbone = Hybrid(timm.create_model('vit_base_r50_s16_384', depth=2), (0, 1), 'dpt')
     decoder = Decoder(backbone.channels, (256, 512, 8, 8), 8, kept=2)

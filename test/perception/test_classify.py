@@ -2,6 +2,7 @@
 
 import math
 
+from dpt_ros.perception import bands
 from dpt_ros.perception.classify import BUDGET, classify, COLUMNS, ROWS
 import pytest
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+pytestmark = pytest.mark.usefixtures('each_way')
 
 CASES = {  # (batch, classes, h, w), (H, W)
     'one tile': ((1, 5, 12, 16), (ROWS, COLUMNS)),
@@ -20,6 +23,8 @@ CASES = {  # (batch, classes, h, w), (H, W)
     'a batch': ((2, 10, 24, 32), (100, 140)),
     'twice, the head of the network itself': ((1, 6, 24, 32), (48, 64)),
     'one pixel': ((1, 3, 6, 6), (1, 1)),
+    'fewer scores than a pixel depends on': ((2, 3, 2, 3), (9, 70)),
+    'rows left out': ((1, 4, 64, 5), (5, 12)),
 }
 
 
@@ -91,7 +96,8 @@ class Sizes(TorchDispatchMode):
         return out
 
 
-def test_nothing_larger_than_a_tile_of_scores_exists():
+def test_nothing_larger_than_a_tile_of_scores_exists(monkeypatch):
+    monkeypatch.setattr(bands, '_loops', lambda: None)  # which have a few rows of scores each
     scores, size = random_scores((1, 150, 24, 32)), (240, 320)
     with Sizes() as sizes:
         classify(scores, size)

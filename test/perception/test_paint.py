@@ -1,6 +1,6 @@
 """Painting by hand and by OpenCV: what a CPU does and what any other device does are one."""
 
-from dpt_ros.perception.paint import blend, look_up, only
+from dpt_ros.perception.paint import blend, look_up, shade
 import pytest
 import torch
 
@@ -34,8 +34,15 @@ def test_an_image_that_is_a_view_of_a_larger_one_is_painted_too():
     assert torch.equal(look_up(PALETTE, LABELS.T), look_up(PALETTE, LABELS).transpose(0, 1))
 
 
-def test_what_is_left_out_is_black():
-    where = LABELS > 99
-    kept = only(IMAGE, where)
-    assert torch.equal(kept[where], IMAGE[where])
-    assert not kept[~where].any() and where.any() and not where.all()
+@pytest.mark.usefixtures('each_way')
+def test_depth_has_the_color_of_its_distance_and_what_is_not_finite_is_black():
+    depth = torch.tensor([[0.0, 1.0, 2.49, 25.6, 99.0, -1.0, torch.nan, torch.inf, -torch.inf]])
+    painted = shade(depth, PALETTE, 10.0)[0]
+    assert torch.equal(painted[:6], PALETTE[[0, 10, 24, 255, 255, 0]])
+    assert not painted[6:].any()
+
+
+@pytest.mark.usefixtures('each_way')
+def test_a_part_of_a_depth_map_is_shaded_too():
+    depth = 30 * torch.rand(HEIGHT, WIDTH, generator=RANDOM)
+    assert torch.equal(shade(depth.T, PALETTE, 9.0), shade(depth, PALETTE, 9.0).transpose(0, 1))

@@ -3,7 +3,10 @@
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.points import FIELDS, LABEL_FIELDS, pack_points, POINT_STEP
 import numpy as np
+import pytest
 import torch
+
+pytestmark = pytest.mark.usefixtures('each_way')
 
 CAMERA = Camera(48, 36, 40.0, 42.0, 23.0, 18.5)
 RAYS = torch.from_numpy(CAMERA.rays()).permute(2, 0, 1)

@@ -1,0 +1,245 @@
+"""
+Loops over pixels for a CPU (`perception.bands`).
+
+Whole-array operations go through memory once each; these loops do everything to a row while it is
+in the cache, several times faster. Each writes the rows `first` to `last` of its results, so that
+threads can share them out, and computes what the PyTorch code beside its
+caller computes, which is what a GPU runs, and a CPU without Numba.
+
+The innermost loops stand in functions of their own: of arrays that are plain arguments LLVM knows
+that it can take eight pixels at a time.
+"""
+
+from dpt_ros.perception.bands import compiled
+import numpy as np
+
+_SLICE = 256  # pixels of a row looked at together: 150 classes of them stay in the cache
+_FLOAT, _INT = np.float32, np.int32
+
+
+@compiled
+def classify(first, last, scores, across, of_columns, down, of_rows, labels, confidence):
+    """
+    Resample class scores, and find the best class of each pixel.
+
+    :param scores: (K, h, w) float32.
+    :param across: (W,) int32, the first of the T columns of scores that a column of pixels depends
+        on, and `of_columns`, (T, W) float32, their weights; T is a multiple of 4.
+    :param down: (H,) int32, likewise of rows, and `of_rows`, (H, T) float32.
+    :param labels: (H, W) integer, written: the first of equal winners.
+    :param confidence: (H, W) float32, written: the softmax probability of the winner.
+    """
+    classes, width, taps = len(scores), len(across), of_rows.shape[1]
+    wide = np.empty((taps, classes, width), _FLOAT)  # rows of scores in turn, as wide as pixels
+    fine = np.empty((classes, _SLICE), _FLOAT)
+    best, total = np.empty(_SLICE, _FLOAT), np.empty(_SLICE, _FLOAT)
+    label, done = np.empty(_SLICE, _INT), 0
+    for y in range(first, last):
+        done = max(done, down[y])
+        while done < down[y] + taps:
+            for k in range(classes):
+                for t in range(0, of_columns.shape[0], 4):
+                    columns = scores[k, done][t:]
+                    _add_columns(columns, across, of_columns[t:], t == 0, wide[done % taps, k])
+            done += 1
+        for left in range(0, width, _SLICE):
+            count = min(_SLICE, width - left)
+            for k in range(classes):
+                for t in range(0, taps, 4):
+                    row = down[y] + t
+                    _add_rows(
+                        wide[row % taps, k][left:],
+                        wide[(row + 1) % taps, k][left:],
+                        wide[(row + 2) % taps, k][left:],
+                        wide[(row + 3) % taps, k][left:],
+                        of_rows[y, t:],
+                        t == 0,
+                        fine[k],
+                        count,
+                    )
+                _race(fine[k], best, label, k, count)
+            for k in range(classes):
+                _add_exponentials(fine[k], best, k == 0, total, count)
+            _conclude(label, total, labels[y][left:], confidence[y][left:], count)
+
+
+@compiled
+def _add_columns(columns, starts, taps, begin, wide):
+    """Add four neighbors, weighted, to each of `wide`, of which nothing counts at the begin."""
+    of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
+    for x in range(len(wide)):
+        at = starts[x]
+        left = of_a[x] * columns[at] + of_b[x] * columns[at + 1]
+        right = of_c[x] * columns[at + 2] + of_d[x] * columns[at + 3]
+        wide[x] = left + right if begin else wide[x] + (left + right)
+
+
+@compiled
+def _add_rows(a, b, c, d, taps, begin, fine, count):
+    """Add four rows, weighted, to `fine`, of which nothing counts at the begin."""
+    of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
+    if begin:
+        for x in range(count):
+            fine[x] = of_a * a[x] + of_b * b[x] + of_c * c[x] + of_d * d[x]
+    else:
+        for x in range(count):
+            fine[x] += of_a * a[x] + of_b * b[x] + of_c * c[x] + of_d * d[x]
+
+
+@compiled
+def _race(scores, best, label, k, count):
+    """Let class `k` win the pixels where its score is the best so far; the first wins them all."""
+    if k == 0:
+        for x in range(count):
+            best[x] = scores[x]
+            label[x] = 0
+    else:
+        for x in range(count):
+            mine, other = scores[x], best[x]
+            label[x] = k if mine > other else label[x]
+            best[x] = mine if mine > other else other
+
+
+@compiled
+def _add_exponentials(scores, best, begin, total, count):
+    """Add exp(scores - best), which is at most 1, to `total`, within 2e-7."""
+    for x in range(count):
+        power = max(_FLOAT(-126), (scores[x] - best[x]) * _FLOAT(1.44269504))  # of two
+        whole = _INT(power - _FLOAT(0.5))
+        part = power - _FLOAT(whole)  # from -1/2 to 1/2, whose power of two is a polynomial
+        value = _FLOAT(1.535336188e-4)
+        value = value * part + _FLOAT(1.339887440e-3)
+        value = value * part + _FLOAT(9.618437357e-3)
+        value = value * part + _FLOAT(5.550332471e-2)
+        value = value * part + _FLOAT(2.402264791e-1)
+        value = value * part + _FLOAT(6.931472028e-1)
+        value = value * part + _FLOAT(1)
+        value *= _INT((whole + _INT(127)) << _INT(23)).view(_FLOAT)  # times two to the `whole`
+        total[x] = value if begin else total[x] + value
+
+
+@compiled
+def _conclude(label, total, labels, confidence, count):
+    for x in range(count):
+        labels[x] = label[x]
+        confidence[x] = _FLOAT(1) / total[x]
+
+
+@compiled
+def flying(first, last, depth, inverse, rays, tangent, reach, straight, found):
+    """
+    Find pixels that float between a near surface and a far one: `cleanup.flying`.
+
+    :param depth: (H, W) float32, metres; `inverse` (H, W) float32 is 1 over it.
+    :param rays: (2, H, W) float32.
+    :param tangent: of the smallest angle between ray and surface.
+    :param straight: how far off its neighbors' line a pixel still is on it, of its inverse depth.
+    :param found: (H, W) uint8, written.
+    """
+    height, width = depth.shape
+    ramp, line = np.empty(width, np.uint8), np.empty(width, np.uint8)
+    slope, other = np.empty(width, _FLOAT), np.empty(width, _FLOAT)
+    for y in range(first, last):
+        found[y] = 0
+        if width > 2:
+            _slopes(depth[y], depth[y][1:], rays[0, y], rays[0, y][1:], tangent, slope, width - 1)
+            _steep(slope, slope[1:], ramp[1:], width - 2)
+            ramp[0] = ramp[width - 1] = 0
+            for step in (reach, 2 * reach):
+                line[:] = 0
+                row, twice = inverse[y], 2 * step
+                inner = width - twice
+                if inner > 0:
+                    _in_line(row, row[step:], row[twice:], straight, line, inner)
+                    _in_line(row[twice:], row[step:], row, straight, line[twice:], inner)
+                _add_bent(ramp, line, found[y], width)
+        if 0 < y < height - 1:
+            _slopes(depth[y - 1], depth[y], rays[1, y - 1], rays[1, y], tangent, slope, width)
+            _slopes(depth[y], depth[y + 1], rays[1, y], rays[1, y + 1], tangent, other, width)
+            _steep(slope, other, ramp, width)
+            for step in (reach, 2 * reach):
+                line[:] = 0
+                here = inverse[y]
+                if y + 2 * step < height:
+                    below = inverse[y + step]
+                    _in_line(here, below, inverse[y + 2 * step], straight, line, width)
+                if y >= 2 * step:
+                    above = inverse[y - step]
+                    _in_line(here, above, inverse[y - 2 * step], straight, line, width)
+                _add_bent(ramp, line, found[y], width)
+
+
+@compiled
+def _slopes(one, other, ray, next_ray, tangent, slope, count):
+    """Compute the steepness of the surface from pixel to pixel, 1 at the smallest angle."""
+    for x in range(count):
+        a, b = one[x], other[x]
+        nearer = a if a < b else b
+        slope[x] = (b - a) / (nearer * abs(next_ray[x] - ray[x])) * tangent
+
+
+@compiled
+def _steep(before, after, ramp, count):
+    """Mark pixels beyond the smallest angle on both sides, to the same side."""
+    for x in range(count):
+        a, b = before[x], after[x]
+        ramp[x] = ((a > 1) & (b > 1)) | ((a < -1) & (b < -1))
+
+
+@compiled
+def _in_line(one, middle, other, straight, line, count):
+    """Mark pixels on the line that the two next to them make."""
+    for x in range(count):
+        bend = abs((one[x] - _FLOAT(2) * middle[x]) + other[x])
+        line[x] |= bend * straight <= one[x]
+
+
+@compiled
+def _add_bent(ramp, line, found, count):
+    """Add the ramps that are not in line."""
+    for x in range(count):
+        found[x] |= ramp[x] & (1 - line[x])
+
+
+@compiled
+def shade(first, last, depth, table, per_metre, painted):
+    """
+    Look up the color of each depth; what is not finite is black.
+
+    :param depth: (H, W) float32, metres.
+    :param table: (256, 3) uint8; `per_metre` is how many of its rows a metre has.
+    :param painted: (H, W, 3) uint8, written.
+    """
+    for y in range(first, last):
+        for x in range(depth.shape[1]):
+            step = depth[y, x] * per_metre
+            known = abs(step) < _FLOAT(np.inf)
+            row = _INT(min(max(step, _FLOAT(0)), _FLOAT(255))) if known else 0
+            for channel in range(3):
+                painted[y, x, channel] = table[row, channel] if known else 0
+
+
+@compiled
+def lift(first, last, depth, rays, colors, labels, confidence, labelled, points):
+    """
+    Pack points: `points.pack_points`.
+
+    :param labelled: whether `labels` (H, W) and `confidence` (H, W) go into the padding.
+    :param points: (H, W, 8) float32, written.
+    """
+    for y in range(first, last):
+        _lift_row(depth[y], rays[0, y], rays[1, y], colors[y], points[y])
+        if labelled:
+            for x in range(depth.shape[1]):
+                points[y, x, 5] = _INT(labels[y, x]).view(_FLOAT)
+                points[y, x, 6] = confidence[y, x]
+
+
+@compiled
+def _lift_row(depth, across, down, colors, points):
+    for x in range(len(depth)):
+        z = depth[x] + _FLOAT(0) * (depth[x] + across[x])  # NaN where either is not finite
+        red, green, blue = _INT(colors[x, 0]), _INT(colors[x, 1]), _INT(colors[x, 2])
+        points[x, 0], points[x, 1], points[x, 2] = across[x] * z, down[x] * z, z
+        points[x, 4] = _INT(red << _INT(16) | green << _INT(8) | blue).view(_FLOAT)
+        points[x, 3] = points[x, 5] = points[x, 6] = points[x, 7] = _FLOAT(0)

@@ -1,0 +1,76 @@
+"""Rows shared out among threads, each of them once."""
+
+import subprocess
+import sys
+
+from dpt_ros.perception import bands
+import numpy as np
+import pytest
+import torch
+
+
+def count(first, last, step, rows):
+    rows[first:last] += step
+
+
+@pytest.fixture(params=[1, 2, 3, 7])
+def threads(request, monkeypatch):
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: request.param)
+
+
+@pytest.mark.parametrize('rows', [1, 2, 5, 100])
+@pytest.mark.usefixtures('threads')
+def test_every_row_is_visited_once(rows: int):
+    visited = torch.zeros(rows, 3, dtype=torch.int32)
+    bands.in_bands(count, rows, np.int32(2), visited)
+    assert (visited == 2).all()
+
+
+@pytest.mark.usefixtures('threads')
+def test_what_goes_wrong_in_any_thread_is_told():
+    def fail(first, last, rows):
+        if first < last == rows:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        bands.in_bands(fail, 10, 10)
+
+
+def test_a_loop_sees_arrays_whose_values_lie_in_order():
+    def look(_first, _last, *arrays):
+        assert all(array.flags.c_contiguous for array in arrays)
+        np.testing.assert_array_equal(arrays[0], values.T.numpy())
+
+    values = torch.arange(6).view(2, 3)
+    bands.in_bands(look, 1, values.T)
+
+
+def test_only_a_cpu_has_loops_and_this_one_does():
+    assert bands.loops_for(torch.zeros(1)) is not None
+    assert bands.loops_for(torch.zeros(1, device='meta')) is None
+
+
+def test_without_numba_there_are_none():
+    code = (
+        "import sys, torch; sys.modules['numba'] = None\n"
+        'from dpt_ros.perception.bands import loops_for; assert not loops_for(torch.zeros(1))'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=120)
+
+
+def test_where_no_folder_can_be_written_to_loops_are_compiled_all_the_same():
+    code = (
+        'import numba, numpy as np; whole = numba.njit\n'
+        'def njit(**options):\n'
+        "    if options.pop('cache', False):\n"
+        "        raise RuntimeError('cannot cache function')\n"
+        '    return whole(**options)\n'
+        'import dpt_ros.perception.bands, torch, sys\n'
+        'numba.njit = njit\n'
+        'loops = dpt_ros.perception.bands.loops_for(torch.zeros(1)); numba.njit = whole\n'
+        'out = np.zeros((1, 2, 3), np.uint8)\n'
+        'table = np.arange(768).reshape(256, 3).astype(np.uint8)\n'
+        'loops.shade(0, 1, np.float32([[0, 1]]), table, np.float32(10), out)\n'
+        'assert out.tolist() == [[[0, 1, 2], [30, 31, 32]]], out'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=120)
