@@ -25,7 +25,7 @@ import torch
 from transformers import BeitConfig, DPTConfig, DPTForDepthEstimation, Swinv2Config
 
 FLOAT32 = 1e-4  # largest difference, as a share of the output's deviation
-# What the suite runs: four of 24 blocks, two of 18 in the third stage at half the side, and narrow.
+# What the suite runs: 4 of 24 blocks, 2 of 18 in the third stage at half the side, and narrow.
 FEW = {'depth': 4, 'taps': (0, 1, 2, 3), 'width': 64, 'heads': 2, 'widths': (16, 32, 64, 64)}
 FEW_STAGES = {'stages': (2, 2, 2, 2), 'side': 192, 'features': 32}
 CUT = {
