@@ -9,7 +9,7 @@ from dpt_ros.bench.baseline import Baseline
 from dpt_ros.bench.ceilings import synchronize
 from dpt_ros.bench.twins import adopt, build_twins, LABELS, SIDE
 from dpt_ros.perception.pipeline import Perception
-from dpt_ros.perception.runtime import choose_device, choose_precision, Network
+from dpt_ros.perception.runtime import choose_device, choose_precision, Network, open_runtime
 from dpt_ros.ros.messages import encode_image
 from dpt_ros.ros.outputs import OUTPUTS
 from dpt_ros.ros.parameters import Parameters
@@ -80,18 +80,20 @@ class Ours:
 
 
 def bench_frames(
-    sizes: Sequence[tuple[int, int]], frames: int, device: str, show: Show
+    sizes: Sequence[tuple[int, int]], frames: int, device: str, runtime: str, show: Show
 ) -> dict[str, object]:
     """
     Measure frames of each size with all outputs, ours and the baseline's in turn.
 
     :param sizes: (width, height) of the images.
+    :param runtime: of ours, one of `RUNTIMES`; with 'graph' the network is told as part of 'see'.
     :return: by WIDTHxHEIGHT: `stages`, `around_ms` (all but the network), `baseline` and
         `around_ratio`, the baseline's time around the network over ours.
     """
     where, theirs = choose_device(device), build_twins()
     twins = adopt(*theirs)
-    ours = Ours(Perception(*twins, device=where, dtype=choose_precision('auto', where)))
+    kind, chosen = choose_precision('auto', where), open_runtime(runtime, where)
+    ours = Ours(Perception(*twins, device=where, dtype=kind, runtime=chosen))
     baseline = Baseline(*theirs, load_labels(LABELS), where)
     return {
         f'{width}x{height}': _bench_size(ours, baseline, width, height, frames, show)
@@ -110,22 +112,23 @@ def _bench_size(
     for index in range(WARM_UP + frames):
         seconds, moved = ours(image, info)
         started = perf_counter()
-        _, network = baseline(image, info)
+        _, inside = baseline(image, info)
         total = perf_counter() - started
         if index >= WARM_UP:
             runs.append(seconds)
-            theirs.append((total, network))
+            theirs.append((total, inside))
         show()
     stages = summarize(runs, moved)
-    around = np.array([run['total'] - run['network'] for run in runs]) * 1e3
-    around_theirs = np.array([total - network for total, network in theirs]) * 1e3
+    network = 'network' if 'network' in stages else 'see'
+    around = np.array([run['total'] - run[network] for run in runs]) * 1e3
+    around_theirs = np.array([total - inside for total, inside in theirs]) * 1e3
     return {
         'stages': stages,
         'frames_per_second': 1e3 / stages['total'].median_ms,
         'around_ms': float(np.median(around)),
         'baseline': {
             'total_ms': float(np.median([total for total, _ in theirs])) * 1e3,
-            'network_ms': float(np.median([network for _, network in theirs])) * 1e3,
+            'network_ms': float(np.median([inside for _, inside in theirs])) * 1e3,
             'around_ms': float(np.median(around_theirs)),
         },
         'around_ratio': float(np.median(around_theirs) / np.median(around)),

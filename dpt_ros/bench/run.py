@@ -26,6 +26,7 @@ def bench(
     frames: int = 30,
     threads: int = 2,
     device: str = 'auto',
+    runtime: str = 'auto',
     node: bool = False,
     seconds: float = 4.0,
     loading: str = '',
@@ -37,6 +38,7 @@ def bench(
 
     :param sizes: (width, height) of images.
     :param frames: of each size; `seconds` of each run of the node.
+    :param runtime: of the way of a frame, one of `perception.runtime.RUNTIMES`.
     :param loading: name of a network to load from its file; `weights` is that, or its folder.
     :param show: called after each step.
     """
@@ -52,7 +54,7 @@ def bench(
         'startup': bench_startup(STARTS, show),
         'network': network,
         'embedded': bench_embedded(frames, device, show),
-        'frames': bench_frames(sizes, frames, device, show),
+        'frames': bench_frames(sizes, frames, device, runtime, show),
     }
     results['network_ratio'] = network['network_ratio']
     first = results['frames'][f'{sizes[0][0]}x{sizes[0][1]}']

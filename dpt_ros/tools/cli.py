@@ -344,6 +344,9 @@ def _add_bench(commands: Commands) -> None:
     bench.add_argument('--threads', type=int, default=2, help='CPU cores to use (%(default)s)')
     bench.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (%(default)s)')
     bench.add_argument(
+        '--runtime', default='auto', help='auto, eager, graph, compile or tensorrt (%(default)s)'
+    )
+    bench.add_argument(
         '--node', action='store_true', help='measure the node on a ROS graph too, at 5 to 60 Hz'
     )
     bench.add_argument(
@@ -605,6 +608,7 @@ def _bench(arguments: argparse.Namespace) -> None:
             frames=arguments.frames,
             threads=arguments.threads,
             device=arguments.device,
+            runtime=arguments.runtime,
             node=arguments.node,
             seconds=arguments.seconds,
             loading=arguments.loading,
