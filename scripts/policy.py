@@ -7,6 +7,7 @@ It allows what any choice of parameters can ask for, for one camera without a na
 import sys
 from xml.etree import ElementTree as xml
 
+from dpt_ros.ros.inputs import INPUTS
 from dpt_ros.ros.outputs import LABEL_INFO, OUTPUTS
 
 OF_EVERY_NODE = ('/parameter_events', '/rosout')
@@ -19,13 +20,9 @@ PUBLISH = (
 )
 SUBSCRIBE = (
     '/clock',  # with use_sim_time
-    'image',
-    'image/compressed',
-    'camera_info',
-    'reference_depth',
-    'imu',
+    *(one.topic for one in INPUTS),
 )
-SERVICES = (
+SERVICES = (  # all but the first are those of every managed node
     '~/enable',
     *(f'~/{name}' for name in ('change_state', 'get_state', 'get_transition_graph')),
     *(f'~/{name}' for name in ('get_available_states', 'get_available_transitions')),

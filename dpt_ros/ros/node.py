@@ -18,6 +18,7 @@ from dpt_ros.perception.pipeline import Perception
 from dpt_ros.perception.runtime import free_memory, memory_in_use
 from dpt_ros.ros import parameters
 from dpt_ros.ros.diagnostics import encode_diagnostics, Statistics
+from dpt_ros.ros.inputs import image_input, Input, INPUTS
 from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Output, OUTPUTS, topic_of
 from dpt_ros.ros.parameters import Parameters
 from dpt_ros.ros.processor import choose_matrix, open_perception
@@ -29,7 +30,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
@@ -89,9 +90,8 @@ class DptNode(LifecycleNode):
         self._silence: dict[str, int] = {}  # camera -> seconds without an image
         self._why: dict[str, Callable[[], str]] = {}  # camera -> asks the graph why
         self._hung = ''  # where a frame hung when the log was told
-        self._measured: dict[str, Any] = {}  # subscriptions that scale.mode wants, by topic
+        self._inputs: dict[str, Any] = {}  # subscriptions by topic
         self._undo_configure: list[Callable[[], Any]] = []
-        self._undo_activate: list[Callable[[], Any]] = []
 
     def start(self) -> None:
         """Walk to active, unless a lifecycle manager is to do it."""
@@ -140,10 +140,9 @@ class DptNode(LifecycleNode):
         if self._perception is None:
             raise RuntimeError('activate came before configure')
         chosen = self._chosen
-        compressed = chosen.image_transport == 'compressed'
-        kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
+        images = image_input(chosen)
         self._heard = {
-            name: self.resolve_topic_name(topic_of(name, topic)) for name in chosen.cameras
+            name: self.resolve_topic_name(topic_of(name, images.topic)) for name in chosen.cameras
         }
         matrices = {
             name: choose_matrix(heard, chosen.camera_use) for name, heard in self._heard.items()
@@ -159,26 +158,15 @@ class DptNode(LifecycleNode):
             logger=self.get_logger(),
         )
         self._worker.start()
-        qos = QoSProfile(depth=1, reliability=RELIABILITIES[chosen.qos_input])
+        self._listen(self._worker)
         self._why = {
-            name: partial(why_silent, self, heard, kind, qos)
+            name: partial(why_silent, self, heard, images.message, input_qos(images, chosen))
             for name, heard in self._heard.items()
         }
-        self._hear_measured()
         for name in chosen.cameras:
-            put_image = partial(self._put_image, self._worker, name)
-            put_info = partial(self._worker.put_info, name)
-            calibration = topic_of(name, 'camera_info')
-            subscriptions = [
-                self.create_subscription(CameraInfo, calibration, put_info, qos),
-                self.create_subscription(kind, topic_of(name, topic), put_image, qos),
-            ]
-            self._undo_activate += [partial(self.destroy_subscription, s) for s in subscriptions]
+            calibration = self.resolve_topic_name(topic_of(name, 'camera_info'))
             obeys = {'K': 'not rectified: K and D', 'P': 'rectified: P'}[matrices[name]]
-            self.get_logger().info(
-                f'listening to {self._heard[name]} and {self.resolve_topic_name(calibration)} '
-                f'({obeys})'
-            )
+            self.get_logger().info(f'listening to {self._heard[name]} and {calibration} ({obeys})')
         done = super().on_activate(state)  # publishers speak from here on
         self._publish_label_info()
         return done
@@ -248,7 +236,8 @@ class DptNode(LifecycleNode):
         for name in changed:
             self._refused.pop(name, None)
         self._publish_label_info()
-        self._hear_measured()
+        if self._worker is not None:
+            self._listen(self._worker)
         if self._perception is not None:
             self._tell_unread(parameters.unread(self._values() | changed, changed))
         return SetParametersResult(successful=True)
@@ -328,7 +317,8 @@ class DptNode(LifecycleNode):
 
     def _stop_running(self) -> bool:
         """Undo activate; False: a frame hangs, and is left alone with the networks it holds."""
-        _undo(self._undo_activate)
+        while self._inputs:
+            self.destroy_subscription(self._inputs.popitem()[1])
         worker = self._worker
         if worker is not None and not worker.stop(self._chosen.limits_frame_seconds):
             self._lost = worker
@@ -336,7 +326,6 @@ class DptNode(LifecycleNode):
                 f'{worker.hanging()} and is not waited for: the networks are given up with it'
             )
         self._worker = None
-        self._hear_measured()  # without a worker: nothing
         return worker is None or worker is not self._lost
 
     def _release(self) -> None:
@@ -348,30 +337,28 @@ class DptNode(LifecycleNode):
         if self._lost is None:  # else the device might not answer
             free_memory()
 
-    def _hear_measured(self) -> None:
-        """Subscribe to what the mode of scale measures metres by, and to nothing else."""
-        chosen, worker = self._chosen, self._worker
-        wanted: dict[str, tuple[type, Callable[..., None]]] = {}
-        for name in chosen.cameras:
-            if worker is None or not chosen.depth_model:
-                break
-            if chosen.scale_mode == 'reference':
-                put_reference = partial(worker.put_reference, name)
-                wanted[topic_of(name, 'reference_depth')] = (Image, put_reference)
-            if chosen.scale_mode == 'ground' and chosen.scale_gravity != 'fixed':
-                wanted[topic_of(name, 'imu')] = (Imu, partial(worker.put_imu, name))
-        for topic in self._measured.keys() - wanted.keys():
-            self.destroy_subscription(self._measured.pop(topic))
-        qos = QoSProfile(depth=5, reliability=RELIABILITIES[chosen.qos_input])
-        for topic in wanted.keys() - self._measured.keys():
-            kind, put = wanted[topic]
-            self._measured[topic] = self.create_subscription(kind, topic, put, qos)
-            self.get_logger().info(f'metres are measured by {self.resolve_topic_name(topic)}')
+    def _listen(self, worker: Worker) -> None:
+        """Subscribe to the inputs that the parameters want, and to nothing else."""
+        wanted = {
+            topic_of(name, one.topic): (one, name)
+            for name in self._chosen.cameras
+            for one in INPUTS
+            if one.wanted(self._chosen)
+        }
+        for topic in self._inputs.keys() - wanted.keys():
+            self.destroy_subscription(self._inputs.pop(topic))
+        for topic, (one, name) in wanted.items():
+            if topic not in self._inputs:
+                put, qos = partial(self._put, one, worker, name), input_qos(one, self._chosen)
+                self._inputs[topic] = self.create_subscription(one.message, topic, put, qos)
+                if one.measures:
+                    measured = self.resolve_topic_name(topic)
+                    self.get_logger().info(f'metres are measured by {measured}')
 
-    def _put_image(self, worker: Worker, camera: str, image: Image | CompressedImage) -> None:
-        """Leave an image with the worker, unless paused."""
-        if self._enabled:
-            worker.put_image(camera, image)
+    def _put(self, one: Input, worker: Worker, camera: str, message: Any) -> None:
+        """Leave a message with the worker; while paused, no images."""
+        if self._enabled or not one.is_image:
+            one.put(worker, camera, message)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Pause or resume without unloading anything."""
@@ -449,6 +436,11 @@ class DptNode(LifecycleNode):
         stamp = message.header.stamp  # rclpy's Time takes none before 1970
         told = stamp.sec * 10**9 + stamp.nanosec
         return (self.get_clock().now().nanoseconds - told) * 1e-9
+
+
+def input_qos(one: Input, chosen: Parameters) -> QoSProfile:
+    """Return the QoS of a subscription."""
+    return QoSProfile(depth=5 if one.measures else 1, reliability=RELIABILITIES[chosen.qos_input])
 
 
 def output_qos(chosen: Parameters) -> QoSProfile:

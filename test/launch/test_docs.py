@@ -7,23 +7,24 @@ from typing import Any
 
 from dpt_ros.evaluation.datasets import DATASETS
 from dpt_ros.evaluation.metrics import DEPTH, LABELS
+from dpt_ros.ros.inputs import INPUTS
 from dpt_ros.ros.outputs import LABEL_INFO, OUTPUTS
-from dpt_ros.ros.parameters import FIELDS
+from dpt_ros.ros.parameters import FIELDS, Parameters
 import pytest
 import yaml
 
 DOCS = Path(__file__).parents[2] / 'docs'
-# What the node has beside the rows of OUTPUTS: topics and services by name, with their types.
-INPUTS = {
-    'image': 'sensor_msgs/Image',
-    'image/compressed': 'sensor_msgs/CompressedImage',
-    'camera_info': 'sensor_msgs/CameraInfo',
-    'reference_depth': 'sensor_msgs/Image',
-    'imu': 'sensor_msgs/Imu',
-}
-BY_CHOICE = {'image/compressed', 'reference_depth', 'imu'}  # of these, not with the defaults
+
+
+def type_of(message: type) -> str:
+    """Name the type of a message as ROS does."""
+    return f'{message.__module__.split(".")[0]}/{message.__name__}'
+
+
+INPUT_TYPES = {one.topic: type_of(one.message) for one in INPUTS}
+BY_CHOICE = {one.topic for one in INPUTS if not one.wanted(Parameters())}
 OUTPUT_TYPES = {
-    **{o.topic: o.message.__module__.split('.')[0] + f'/{o.message.__name__}' for o in OUTPUTS},
+    **{output.topic: type_of(output.message) for output in OUTPUTS},
     LABEL_INFO: 'vision_msgs/LabelInfo',
     '/diagnostics': 'diagnostic_msgs/DiagnosticArray',
 }
@@ -66,7 +67,7 @@ def test_only_parameters_have_rows_in_the_order_of_the_code():
 
 @pytest.mark.parametrize(
     ('heading', 'wanted'),
-    [('## Inputs', INPUTS), ('## Outputs', OUTPUT_TYPES), ('## Services', SERVICES)],
+    [('## Inputs', INPUT_TYPES), ('## Outputs', OUTPUT_TYPES), ('## Services', SERVICES)],
 )
 def test_topics_and_services_are_listed_with_their_types_and_nothing_else(
     heading: str, wanted: dict[str, str]
@@ -86,8 +87,8 @@ def test_the_node_has_the_topics_that_the_page_lists(seen: Any):
     assert {name: kind for name, (kind, _) in seen.publishers.items() if name in listed} == {
         name: cells[1] for name, cells in listed.items() if name not in absent
     }
-    assert {n: k for n, (k, _) in seen.subscriptions.items() if n in INPUTS} == {
-        name: kind for name, kind in INPUTS.items() if name not in BY_CHOICE
+    assert {n: k for n, (k, _) in seen.subscriptions.items() if n in INPUT_TYPES} == {
+        name: kind for name, kind in INPUT_TYPES.items() if name not in BY_CHOICE
     }
     assert SERVICES.items() <= seen.services.items()
 
