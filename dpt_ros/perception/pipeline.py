@@ -41,6 +41,7 @@ class Frame:
     seconds: float = 0.0  # when it was taken
     references: Sequence[Reference] = ()  # measured depth that came since the last frame
     down: Vector | None = None  # as an IMU has it, see scale_gravity; None: not known
+    spare: np.ndarray | None = None  # bytes of a cloud that nobody needs: the next may go there
 
 
 @dataclass
@@ -280,6 +281,8 @@ class Perception:
             inputs['offset'] = torch.full((), scale.offset, device=self.device)
         if camera is not None and ('points' in order.wanted or order.options.depth_edge_angle):
             inputs['rays'] = self._rays(camera)
+            if frame.spare is not None and self.device.type == 'cpu' and not self.runtime.reuses:
+                inputs['spare'] = torch.from_numpy(frame.spare)
         if scale.notes or not order.options.depth_steadiness:
             self._steady.forget(frame.source)  # metres of another scale are not averaged in
         elif (last := self._steady.last(frame.source, order.size)) is not None:

@@ -16,6 +16,7 @@ def pack_points(
     colors: Tensor,
     labels: Tensor | None = None,
     confidence: Tensor | None = None,
+    spare: Tensor | None = None,
 ) -> Tensor:
     """
     Lift a depth map to points in the camera's optical frame (x right, y down, z forward).
@@ -24,12 +25,13 @@ def pack_points(
     :param rays: (2, H, W) float32, x / z and y / z of each pixel, `Camera.rays`; NaN: no ray.
     :param colors: (H, W, 3) uint8, RGB.
     :param labels: (H, W) integer class ids, into the padding; `confidence` (H, W) in [0, 1] too.
+    :param spare: bytes, which compiled loops write to instead of new memory if they are as many.
     :return: (H, W, 8) float32: x, y, z, 0, rgb, label, confidence, 0, where rgb and label are bit
         patterns of integers; x, y and z are NaN where depth is not finite.
     """
     labelled = labels is not None and confidence is not None
     if loops := loops_for(depth):
-        points = torch.empty(*depth.shape, POINT_STEP // 4)
+        points = _room(*depth.shape, spare)
         extra = (labels, confidence) if labelled else (colors[..., 0], depth)  # not looked at
         in_bands(loops.lift, len(depth), depth, rays, colors, *extra, labelled, points)
         return points
@@ -41,3 +43,10 @@ def pack_points(
     if labels is not None and confidence is not None:
         planes[5:7] = labels.int().view(torch.float32), confidence
     return torch.stack(planes, dim=-1)
+
+
+def _room(height: int, width: int, spare: Tensor | None) -> Tensor:
+    """Return memory for so many points."""
+    if spare is None or spare.numel() != height * width * POINT_STEP:
+        return torch.empty(height, width, POINT_STEP // 4)
+    return spare.view(torch.float32).view(height, width, -1)

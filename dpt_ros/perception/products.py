@@ -109,6 +109,7 @@ class Finisher:
         Given are `pixels`, (h, w, 3) uint8, and as far as they are needed and there: the maps of
         `Networks.program`, without the batch; `factor` and `offset` of the scale, () float32,
         where metres are not what the network gave; `rays`, (2, H, W) of a calibrated camera;
+        `spare`, see `pack_points`;
         `gray` and `before`, what `steady.calm` gave of the last image. The products come by their
         names, clouds organized; with `depth_steadiness` 'gray' and 'before' for the next image
         come too.
@@ -165,7 +166,9 @@ class Finisher:
                     solid = depth.masked_fill(nothing, options.points_clearing_distance)
                 if labels is not None and (chosen := self.classes_of_points(options)) is not None:
                     solid = solid.masked_fill(~look_up(chosen, labels), torch.nan)
-                products['points'] = pack_points(solid, maps['rays'], colors, *extra)
+                products['points'] = pack_points(
+                    solid, maps['rays'], colors, *extra, spare=maps.get('spare')
+                )
         return products
 
     def classes_of_points(self, options: Options) -> Tensor | None:

@@ -203,7 +203,7 @@ def encode_image(
     image.encoding = encoding
     image.is_bigendian = int(sys.byteorder == 'big')
     image.step = pixels.nbytes // height
-    _fill(image.data, pixels)
+    _fill(image, pixels)
     return image
 
 
@@ -229,7 +229,7 @@ def encode_points(
     cloud.point_step = POINT_STEP
     cloud.row_step = POINT_STEP * cloud.width
     cloud.is_dense = points.ndim == 2
-    _fill(cloud.data, points)
+    _fill(cloud, points)
     return cloud
 
 
@@ -387,15 +387,18 @@ def _view(
     return camera.cropped(roi.x_offset, roi.y_offset, *binned).resized(width, height)
 
 
-def _fill(data: array, values: np.ndarray) -> None:
+def _fill(message: Image | PointCloud2, values: np.ndarray) -> None:
     """
     Write an array into the data of a message: one copy, into memory that is there if it fits.
 
-    Assigning to the field would copy once more, and bytes would be looked at one by one.
+    None if it is that very memory. Assigning bytes to the field would look at them one by one.
     """
-    if len(data) != values.nbytes:
-        del data[:]
+    if len(message.data) != values.nbytes:
+        data = array('B')
         if values.size:
             data.frombytes(np.ascontiguousarray(values).data.cast('B'))
+        message.data = data
     elif values.size:
-        np.copyto(np.frombuffer(data, values.dtype).reshape(values.shape), values)
+        there = np.frombuffer(message.data, values.dtype).reshape(values.shape)
+        if there.ctypes.data != values.ctypes.data:
+            np.copyto(there, values)

@@ -39,6 +39,9 @@ class Output:
     reads: frozenset[str]
 
 
+POINTS = '~/points'
+
+
 def _image(topic: str, product: str, encoding: Callable[[Result, Parameters], str]) -> Output:
     """Describe an image topic that carries one product."""
 
@@ -97,7 +100,7 @@ OUTPUTS: tuple[Output, ...] = (
     _image('~/segmentation/confidence', 'confidence', lambda *_: 'mono8'),
     _image('~/segmentation/overlay', 'overlay', lambda *_: 'rgb8'),
     _info('~/segmentation/camera_info', 'labels'),
-    Output('~/points', PointCloud2, frozenset({'points'}), _points, frozenset({'points'})),
+    Output(POINTS, PointCloud2, frozenset({'points'}), _points, frozenset({'points'})),
 )
 
 

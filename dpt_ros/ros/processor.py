@@ -26,11 +26,11 @@ from dpt_ros.ros.messages import (
     rectified,
     seconds_of,
 )
-from dpt_ros.ros.outputs import Origin, Output
+from dpt_ros.ros.outputs import Origin, Output, POINTS
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.zoo.store import load
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 import torch
 
 
@@ -83,7 +83,8 @@ class Processor:
         for job in jobs:
             outcome = Outcome(job)
             try:
-                frame = _decode(outcome, parameters.limits_max_pixels)
+                spare = self._spare.get((job.source, POINTS))
+                frame = _decode(outcome, parameters.limits_max_pixels, spare)
             except Exception as error:
                 outcome.error = error
                 yield outcome
@@ -136,8 +137,8 @@ class Processor:
         outcome.seconds['encode'] = perf_counter() - started
 
 
-def _decode(outcome: Outcome, max_pixels: int) -> Frame:
-    """Read the image of a job and join it with the camera_info that fits it."""
+def _decode(outcome: Outcome, max_pixels: int, cloud: PointCloud2 | None) -> Frame:
+    """Read the image of a job and join it with the camera_info that fits it, and an old cloud."""
     started, job = perf_counter(), outcome.job
     if isinstance(job.image, CompressedImage):
         pixels = decode_compressed(job.image, max_pixels)
@@ -169,7 +170,8 @@ def _decode(outcome: Outcome, max_pixels: int) -> Frame:
             references.append(Reference(seconds_of(message.header), depth))
     outcome.seconds['decode'] = perf_counter() - started
     origin, seconds = Origin(job.image.header, info), seconds_of(job.image.header)
-    return Frame(job.source, origin, pixels, camera, seconds, references, job.down)
+    spare = None if cloud is None else np.frombuffer(cloud.data, np.uint8)
+    return Frame(job.source, origin, pixels, camera, seconds, references, job.down, spare)
 
 
 def open_perception(chosen: Parameters, log: Log | None = None) -> Perception:

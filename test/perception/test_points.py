@@ -88,3 +88,17 @@ def test_padding_that_nobody_asked_for_is_zero():
 def test_the_fields_are_those_of_depth_image_proc():
     assert FIELDS == {'x': (0, 'f4'), 'y': (4, 'f4'), 'z': (8, 'f4'), 'rgb': (16, 'f4')}
     assert LABEL_FIELDS == {'label': (20, 'u4'), 'confidence': (24, 'f4')}
+
+
+def test_points_go_to_memory_that_is_spare_where_loops_write_them(request):
+    spare = torch.zeros(36 * 48 * POINT_STEP, dtype=torch.uint8)
+    points = pack_points(torch.full((36, 48), 2.0), RAYS, BLACK, spare=spare)
+    there = points.data_ptr() == spare.data_ptr()
+    assert there == ('compiled loops' in request.node.name)
+    assert torch.equal(points, pack_points(torch.full((36, 48), 2.0), RAYS, BLACK))
+
+
+def test_memory_of_another_size_is_left_alone():
+    spare = torch.zeros(35 * 48 * POINT_STEP, dtype=torch.uint8)
+    points = pack_points(torch.full((36, 48), 2.0), RAYS, BLACK, spare=spare)
+    assert points.shape == (36, 48, 8) and not spare.any()
