@@ -15,7 +15,8 @@ LEFT_OUT = {
     'pandas',
     'PIL',
     'rosbags',
-    'scipy',
+    'scipy.optimize',  # Numba looks at the version of scipy where there is one
+    'scipy.stats',
     'sympy',
     'timm',
     'torch._dynamo',
