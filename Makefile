@@ -17,7 +17,7 @@ endif
 export AMENT_PREFIX_PATH := $(abspath $(VENV))
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
-.PHONY: help demo test soak fuzz lint pins clean
+.PHONY: help demo test soak fuzz audit lint pins clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -48,8 +48,11 @@ soak: $(VENV)/.test $(VENV)/.package ## the long run, 31 minutes; ARGS="--minute
 fuzz: $(VENV)/.fuzz $(VENV)/.package ## 200 000 malformed messages and files; ARGS="--runs 6000" is passed on
 	@$(BIN)/python test/fuzz/fuzz.py $(ARGS)
 
+audit: $(VENV)/.audit ## known vulnerabilities of what requirements/*.txt pin; asks the network
+	@$(BIN)/python scripts/audit.py
+
 pins: $(VENV)/.uv ## solve requirements/*.in anew into requirements/*.txt
-	@cd requirements && for name in run cluster test fuzz; do \
+	@cd requirements && for name in run cluster test fuzz audit; do \
 		../$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade \
 			--no-header --no-annotate --no-emit-index-url $$name.in -o $$name.txt || exit; \
 	done
@@ -76,6 +79,11 @@ $(VENV)/.test: $(VENV)/.run requirements/test.txt
 $(VENV)/.fuzz: $(VENV)/.test requirements/fuzz.txt
 	@echo 'installing requirements/fuzz.txt'
 	@scripts/venv.sh requirements requirements/fuzz.txt
+	@touch $@
+
+$(VENV)/.audit: $(VENV)/.test requirements/audit.txt
+	@echo 'installing requirements/audit.txt'
+	@scripts/venv.sh requirements requirements/audit.txt
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.run $(SOURCES)
