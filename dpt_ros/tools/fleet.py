@@ -42,6 +42,8 @@ def orders_for(inputs: Sequence[Path], output: Path, like: Order) -> list[Order]
             raise ValueError(f'there are no bags in {path}')
         for bag, place in found.items():
             place = output / place.with_suffix('') if bag.is_file() else output / place
+            if place == output or place.name == '..':
+                raise ValueError(f'{bag} has no name but dots: rename it')
             if (other := places.setdefault(place, bag)) != bag:
                 raise ValueError(f'{other} and {bag} would both become {place}: do one by one')
     return [replace(like, bag=bag, output=place) for place, bag in places.items()]
