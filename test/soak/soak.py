@@ -189,18 +189,23 @@ def _write(panel: np.ndarray, text: str, at: tuple[int, int]) -> None:
     cv2.putText(panel, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
 
 
-def soak(minutes: float, rate: float, width: int, height: int, output: Path) -> bool:
-    """Run, write soak.png and soak.json into a folder, tell; True if all is kept."""
+def watch(minutes: float, rate: float, width: int, height: int) -> Run:
+    """Run the node beside a camera, and return what was seen."""
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     rclpy.init()
     try:
-        watch = Watch(rate, width, height)
+        watcher = Watch(rate, width, height)
         try:
-            run = watch.run(60 * minutes)
+            return watcher.run(60 * minutes)
         finally:
-            watch.close()
+            watcher.close()
     finally:
         rclpy.try_shutdown()
+
+
+def soak(minutes: float, rate: float, width: int, height: int, output: Path) -> bool:
+    """Run, write soak.png and soak.json into a folder, tell; True if all is kept."""
+    run = watch(minutes, rate, width, height)
     verdicts = judge(run)
     title = f'{minutes:g} min of {width}x{height} at {rate:g} Hz'
     output.mkdir(parents=True, exist_ok=True)

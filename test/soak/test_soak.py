@@ -1,8 +1,8 @@
-"""The long run sees what it is there to see."""
+"""The long run sees what it is there to see, and a short one finds nothing."""
 
 import numpy as np
 import pytest
-from soak import judge, Run
+from soak import judge, Run, watch
 
 
 def seen(memory=lambda t: 500.0 + 0 * t, latency=lambda t: 50.0 + 0 * t, lost=0, files=(9, 9)):
@@ -39,3 +39,15 @@ def test_what_goes_wrong_slowly_is_seen(run, promise):
 
 def test_what_is_taken_at_the_beginning_is_no_growth():
     assert broken(seen(memory=lambda t: 500.0 - 100 * (t < 100))) == []
+
+
+@pytest.mark.graph
+def test_a_third_of_a_minute_keeps_what_can_be_told_so_soon(new_domain, monkeypatch):
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(new_domain()))
+    run = watch(1 / 3, rate=30, width=320, height=240)
+    verdicts = judge(run)
+    for promise in ('memory', 'threads and files', 'counted'):
+        kept, figures = verdicts[promise]
+        assert kept, figures
+    assert len(run.latency) == len(run.answered) > 20
+    assert 0 < min(run.latency) <= max(run.latency) < 20_000
