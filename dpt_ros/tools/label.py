@@ -55,8 +55,8 @@ NETWORKS = (
     'weights_dir',
     'device',
     'precision',
+    'runtime',
     'cpu_threads',
-    'scale_mode',
     'network_side',
 )
 

@@ -76,8 +76,11 @@ def fetch(
                 'thrown away: something on the way replaced it (a page to log in?); try another '
                 'network'
             )
-        os.fsync(file.fileno())
-        os.replace(file.name, path)
+        try:
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except OSError as error:
+            raise _unwritable(file, error) from None
     return path
 
 
@@ -205,11 +208,16 @@ def _write(file: FileIO, chunk: bytes) -> None:
             written = os.write(file.fileno(), left)
             left = left[written:]
     except OSError as error:
-        Path(file.name).unlink()
-        raise FetchError(
-            f'{file.name} cannot be written ({error.strerror}), so it was removed: free some '
-            'space, or choose another folder with --weights-dir'
-        ) from None
+        raise _unwritable(file, error) from None
+
+
+def _unwritable(file: FileIO, error: OSError) -> FetchError:
+    """Remove what cannot be completed, and say so."""
+    Path(file.name).unlink()
+    return FetchError(
+        f'{file.name} cannot be written ({error.strerror}), so it was removed: free some space, '
+        'or choose another folder with --weights-dir'
+    )
 
 
 def _check_url(url: str, http_host: str) -> None:

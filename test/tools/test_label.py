@@ -1,6 +1,8 @@
 """`dpt bag` on one bag: what is kept, what is added, and what goes wrong."""
 
+import ast
 from dataclasses import replace
+import inspect
 import json
 import os
 from pathlib import Path
@@ -17,7 +19,7 @@ from dpt_ros.perception.pipeline import Frame
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.ros.processor import open_perception
 from dpt_ros.tools.cli import main
-from dpt_ros.tools.label import _outputs, choose_parameters, label, Order
+from dpt_ros.tools.label import _outputs, choose_parameters, label, NETWORKS, Order
 import numpy as np
 import pytest
 from recordings import camera_info, image, MS, read_bag, read_topic, text, topics_in, write_bag
@@ -103,6 +105,12 @@ def test_all_that_was_is_kept_and_each_image_brings_its_results(
         assert stamps == [100 * MS * n for n in range(3)]
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert (done.images, done.left_out, done.notes, done.error) == (3, 0, (), '')
+
+
+def test_the_networks_are_opened_with_every_parameter_that_opening_reads():
+    tree = ast.parse(inspect.getsource(open_perception))
+    read = {node.attr for node in ast.walk(tree) if ast.unparse(node).startswith('chosen.')}
+    assert set(NETWORKS) == read
 
 
 def test_the_results_are_those_of_the_networks(bag: Path):

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 import re
 import shutil
+import subprocess
+import sys
 from threading import Event, Thread
 from typing import ClassVar
 
@@ -318,6 +320,50 @@ def test_a_disk_that_fills_up_is_left_as_it_was(
         get()
     monkeypatch.undo()
     assert os.listdir(path.parent) == []
+
+
+def test_a_disk_that_is_full_when_all_is_written_is_left_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module.os, 'fsync', fsync)
+    with pytest.raises(FetchError, match=r'cannot be written \(No space left on device\)'):
+        get()
+    assert os.listdir(path.parent) == []
+
+
+# Fetches into a file system of so few bytes that the server's content does not fit.
+SMALL = """
+from dataclasses import replace
+import os
+import sys
+from dpt_ros.zoo.checkpoints import CHECKPOINTS
+from dpt_ros.zoo.fetch import fetch, FetchError
+url, folder, host = sys.argv[1:]
+entry = CHECKPOINTS['dpt_hybrid_nyu']
+CHECKPOINTS['small'] = replace(entry, file='small.pt', url=url, size=None)
+try:
+    fetch('small', folder, http_host=host)
+except FetchError as error:
+    print(error, os.listdir(folder))
+"""
+MOUNTED = ['unshare', '--map-root-user', '--mount', 'sh', '-c']
+MOUNTED += ['mount -t tmpfs -o size=300k none "$0" && exec "$@"']
+
+
+def test_a_real_disk_that_fills_up_is_left_as_it_was(path: Path, address: str):
+    folder = path.parent
+    folder.mkdir()
+    tried = subprocess.run([*MOUNTED, folder, 'true'], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f'no small disk can be made: {tried.stderr.strip()}')
+    Server.way = 'tells no length'  # else it is known beforehand that it cannot fit
+    command = [*MOUNTED, folder, sys.executable, '-c', SMALL, address, folder, LOCAL]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 'small.pt.part cannot be written (No space left on device)' in done.stdout
+    assert done.stdout.endswith(' []\n')
 
 
 def test_what_cannot_fit_is_not_begun(path: Path, monkeypatch: pytest.MonkeyPatch):
