@@ -31,7 +31,7 @@ def pack_points(
     """
     labelled = labels is not None and confidence is not None
     if loops := loops_for(depth):
-        points = _room(*depth.shape, spare)
+        points = _room(depth.shape[0], depth.shape[1], spare)
         extra = (labels, confidence) if labelled else (colors[..., 0], depth)  # not looked at
         in_bands(loops.lift, len(depth), depth, rays, colors, *extra, labelled, points)
         return points

@@ -159,7 +159,7 @@ class Finisher:
             if 'depth_color' in wanted:
                 products['depth_color'] = self._color(depth, options.depth_color_max)
             if 'points' in wanted:
-                extra = (labels, maps.get('confidence')) if options.points_labels else ()
+                extra = (labels, maps.get('confidence')) if options.points_labels else (None, None)
                 solid = depth
                 if options.points_clearing_distance:
                     nothing = depth == torch.inf
