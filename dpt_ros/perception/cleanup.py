@@ -24,11 +24,16 @@ def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
     :param near: nearer becomes NaN: unknown.
     :param far: farther becomes +Inf, as the sky does: nothing within range.
     """
+    below = np.nextafter(np.float32(near), np.float32(-np.inf))
+    if loops := loops_for(depth):
+        cleaned, rows = torch.empty(depth.shape), depth.shape[0] * depth.shape[1]
+        flat = (None if one is None else one.reshape(rows, -1) for one in (depth, sky, cleaned))
+        in_bands(loops.clean, rows, *flat, below, np.float32(far))
+        return cleaned
     nothing = depth > far
     if sky is not None:
         nothing |= sky
-    below = torch.nextafter(torch.tensor(near), torch.tensor(-torch.inf)).item()
-    return F.threshold(depth, below, torch.nan).masked_fill_(nothing, torch.inf)
+    return F.threshold(depth, below.item(), torch.nan).masked_fill_(nothing, torch.inf)
 
 
 def flying(depth: Tensor, rays: Tensor, degrees: float, reach: int) -> Tensor:

@@ -126,6 +126,25 @@ def _conclude(label, total, labels, confidence, count):
 
 
 @compiled
+def clean(first, last, depth, sky, cleaned, below, far):
+    """
+    Mark what is out of range: `cleanup.clean`.
+
+    :param depth: (H, W) float32, metres; `sky` (H, W) bool, or None.
+    :param below: the farthest that is too near; `far` is the farthest that is not too far.
+    :param cleaned: (H, W) float32, written.
+    """
+    for y in range(first, last):
+        for x in range(depth.shape[1]):
+            metres = depth[y, x]
+            within = metres if metres > below else _FLOAT(np.nan)
+            cleaned[y, x] = _FLOAT(np.inf) if metres > far else within
+        if sky is not None:
+            for x in range(depth.shape[1]):
+                cleaned[y, x] = _FLOAT(np.inf) if sky[y, x] else cleaned[y, x]
+
+
+@compiled
 def flying(first, last, depth, inverse, rays, tangent, reach, straight, found):
     """
     Find pixels that float between a near surface and a far one: `cleanup.flying`.

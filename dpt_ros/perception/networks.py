@@ -7,7 +7,7 @@ waits for the device, so whoever runs them (`runtime`) may capture or compile th
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 
 from dpt_ros.model.dpt import DPT, join
 from dpt_ros.perception.classify import classify
@@ -109,7 +109,7 @@ class Networks:
             maps['segmentation believable'] = scores.isfinite().flatten(1).all(dim=1)
             labels, maps['confidence'] = classify(scores, look.size, self._restore_scores)
             if self._sky:
-                maps['sky'] = torch.stack([labels == index for index in self._sky]).any(dim=0)
+                maps['sky'] = reduce(torch.logical_or, (labels == one for one in self._sky))
             if look.min_confidence > 0 and self.labels is not None:
                 sure = maps['confidence'] >= look.min_confidence
                 labels = labels.masked_fill_(~sure, self.labels.unlabelled)
