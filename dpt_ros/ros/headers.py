@@ -3,6 +3,7 @@
 import struct
 
 _PNG = b'\x89PNG\r\n\x1a\n'
+_PNG_END = b'IEND\xaeB`\x82'
 _JPEG = b'\xff\xd8\xff'
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)  # of the markers that begin a frame, those that do not
 _NO_SEGMENTS = (0x01, *range(0xD0, 0xD8))  # markers that nothing follows
@@ -15,10 +16,13 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
     The decoder comes to the same, for it takes the first header too and refuses a second one.
 
-    :return: None for what is neither, or has no header that can be read.
+    :return: None for what is neither, has no header that can be read, or is a PNG that was cut
+        short: of each of those the decoder would write a line of its own into the log.
     """
     try:
         if data.startswith(_PNG):
+            if data.rfind(_PNG_END) < 0:
+                return None
             width, height = struct.unpack_from('>II', data, 16)
             return (width, height) if data[12:16] == b'IHDR' else None
         if data.startswith(_JPEG):

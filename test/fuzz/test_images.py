@@ -113,6 +113,14 @@ def test_a_jpeg_of_endless_scans_is_refused():
         decode_compressed(message)
 
 
+def test_pictures_that_were_cut_short_are_refused_and_nobody_else_tells(capfd):
+    for data in PICTURES:
+        for size in range(0, len(data) - 4, 7):
+            with pytest.raises(ValueError, match='is no whole JPEG or PNG'):
+                decode_compressed(CompressedImage(data=array('B', data[:size])))
+    assert capfd.readouterr().err == ''
+
+
 @pytest.mark.parametrize('magic', [b'BM', b'GIF89a', b'II*\0', b'RIFF\0\0\0\0WEBP', b'%!PS'])
 def test_other_formats_never_reach_a_decoder(magic: bytes, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
