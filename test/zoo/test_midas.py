@@ -88,7 +88,6 @@ def published(request, tmp_path_factory):
 @pytest.fixture
 def load(monkeypatch):
     """Load a file, or the authors' in a folder, as the model that is cut down as it was."""
-
     create = timm.create_model
 
     def load_cut(name, weights):
