@@ -104,7 +104,7 @@ def _race(scores, best, label, k, count):
 def _add_exponentials(scores, best, begin, total, count):
     """Add exp(scores - best), which is at most 1, to `total`, within 2e-7."""
     for x in range(count):
-        power = max(_FLOAT(-126), (scores[x] - best[x]) * _FLOAT(1.44269504))  # of two
+        power = max(_FLOAT(-99), (scores[x] - best[x]) * _FLOAT(1.44269504))  # of two
         whole = _INT(power - _FLOAT(0.5))
         part = power - _FLOAT(whole)  # from -1/2 to 1/2, whose power of two is a polynomial
         value = _FLOAT(1.535336188e-4)

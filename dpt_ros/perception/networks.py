@@ -105,8 +105,9 @@ class Networks:
         maps: Tensors = {}
         if 'segmentation' in raw:
             scores = raw['segmentation']
-            # Of a pixel with a score that is no number nobody can tell the class.
-            maps['segmentation believable'] = scores.isfinite().flatten(1).all(dim=1)
+            # Of a pixel with a score that is no number nobody can tell the class; nor is their sum.
+            total = scores.sum(dim=(1, 2, 3), dtype=torch.float32)
+            maps['segmentation believable'] = total.isfinite()
             labels, maps['confidence'] = classify(scores, look.size, self._restore_scores)
             if self._sky:
                 maps['sky'] = reduce(torch.logical_or, (labels == one for one in self._sky))
