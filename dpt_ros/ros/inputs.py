@@ -40,11 +40,11 @@ def _wants_imu(chosen: Parameters) -> bool:
 
 INPUTS = (
     Input('camera_info', CameraInfo, lambda _: True, Worker.put_info),
-    Input('image', Image, lambda p: p.image_transport == 'raw', Worker.put_image),
+    Input('image', Image, lambda chosen: chosen.image_transport == 'raw', Worker.put_image),
     Input(
         'image/compressed',
         CompressedImage,
-        lambda p: p.image_transport == 'compressed',
+        lambda chosen: chosen.image_transport == 'compressed',
         Worker.put_image,
     ),
     Input('reference_depth', Image, _measures('reference'), Worker.put_reference, measures=True),
