@@ -105,7 +105,7 @@ class Networks:
         maps: Tensors = {}
         if 'segmentation' in raw:
             scores = raw['segmentation']
-            # Of a pixel with a score that is no number nobody can tell the class; nor is their sum.
+            # Of a pixel with a score that is no number nobody can tell the class. A sum tells.
             total = scores.sum(dim=(1, 2, 3), dtype=torch.float32)
             maps['segmentation believable'] = total.isfinite()
             labels, maps['confidence'] = classify(scores, look.size, self._restore_scores)

@@ -3,7 +3,7 @@
 import struct
 
 _PNG = b'\x89PNG\r\n\x1a\n'
-_PNG_END = b'IEND\xaeB`\x82'
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # by the type of color; the others have one
 _JPEG = b'\xff\xd8\xff'
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)  # of the markers that begin a frame, those that do not
 _NO_SEGMENTS = (0x01, *range(0xD0, 0xD8))  # markers that nothing follows
@@ -17,14 +17,12 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
     The decoder comes to the same, for it takes the first header too and refuses a second one.
 
     :return: None for what is neither, has no header that can be read, or is a PNG that was cut
-        short: of each of those the decoder would write a line of its own into the log.
+        short: of each of those the decoder would write a line of its own into the log, and make
+        room for a chunk of two gigabytes if one says that it is so long.
     """
     try:
         if data.startswith(_PNG):
-            if data.rfind(_PNG_END) < 0:
-                return None
-            width, height = struct.unpack_from('>II', data, 16)
-            return (width, height) if data[12:16] == b'IHDR' else None
+            return _png_size(data)
         if data.startswith(_JPEG):
             return _jpeg_size(data)
     except (struct.error, IndexError):  # it ends before its header does
@@ -32,9 +30,34 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def most_pixels(data: bytes) -> int:
+    """
+    Return how many pixels so many bytes can hold at most.
+
+    :param data: of which `picture_size` is known. Deflate, in a PNG, makes at most 1032 bytes of
+        one; a JPEG has at least one bit for each block of 64 pixels.
+    """
+    if data.startswith(_JPEG):
+        return len(data) * 8 * 64
+    depth, channels = data[24], _PNG_CHANNELS.get(data[25], 1)
+    return len(data) * 1032 * 8 // max(1, depth * channels)
+
+
 def count_scans(data: bytes) -> int:
     """Count how often a JPEG goes over its pixels; a PNG, never."""
     return data.count(bytes([0xFF, _SCAN])) if data.startswith(_JPEG) else 0
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """Go from chunk to chunk until the last one, all of which must be there."""
+    width, height = struct.unpack_from('>II', data, 16)
+    at, kind = len(_PNG), b''
+    while kind != b'IEND':
+        length, kind = struct.unpack_from('>I4s', data, at)
+        if at == len(_PNG) and kind != b'IHDR':
+            return None
+        at += 12 + length  # and length, kind and checksum themselves
+    return (width, height) if at <= len(data) else None
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ import sys
 import cv2
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.points import FIELDS, LABEL_FIELDS, POINT_STEP
-from dpt_ros.ros.headers import count_scans, picture_size
+from dpt_ros.ros.headers import count_scans, most_pixels, picture_size
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
@@ -105,6 +105,11 @@ def decode_compressed(image: CompressedImage, max_pixels: int = MAX_PIXELS) -> n
     size, pixels = picture_size(content), None
     if size is not None:
         _check_size(*size, max_pixels)
+        if size[0] * size[1] > most_pixels(content):
+            raise ValueError(
+                f'a picture of {size[0]}x{size[1]} cannot be of {data.size} bytes: it was cut '
+                'short, or its header is damaged'
+            )
         if (scans := count_scans(content)) > MAX_SCANS:
             raise ValueError(
                 f'a JPEG of {scans} scans would take long and gain nothing: at most {MAX_SCANS} '

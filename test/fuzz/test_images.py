@@ -105,6 +105,32 @@ def test_a_raw_image_beyond_the_limit_is_refused_though_its_data_are_there(decod
     assert decode(message, 10_100).shape[:2] == (100, 101)
 
 
+@pytest.mark.parametrize('picture', [png(5000, 5000), jpeg(5000, 5000)], ids=['png', 'jpeg'])
+def test_a_size_that_the_data_cannot_have_is_refused(picture: bytes, monkeypatch):
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
+    message = CompressedImage(format='jpeg', data=array('B', picture))
+    with pytest.raises(ValueError, match=r'5000x5000 cannot be of \d+ bytes: it was cut short'):
+        decode_compressed(message)
+
+
+@pytest.mark.parametrize('shape', [(3000, 4000), (3000, 4000, 3)], ids=['gray', 'color'])
+@pytest.mark.parametrize('kind', ['.png', '.jpg'])
+def test_a_large_picture_of_one_color_is_read(shape: tuple[int, ...], kind: str):
+    quality = [cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_JPEG_QUALITY, 1]
+    _, data = cv2.imencode(kind, np.zeros(shape, np.uint8), quality)
+    message = CompressedImage(format='', data=array('B', data.tobytes()))
+    assert decode_compressed(message).shape == (3000, 4000, 3)
+
+
+def test_a_chunk_that_says_it_is_longer_than_the_data_is_never_made_room_for(monkeypatch):
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
+    whole = PICTURES[0]
+    chunk = struct.pack('>I', 2**31 - 1) + b'tEXt'
+    message = CompressedImage(format='png', data=array('B', whole[:33] + chunk + whole[33:]))
+    with pytest.raises(ValueError, match='is no whole JPEG or PNG'):
+        decode_compressed(message)
+
+
 def test_a_jpeg_of_endless_scans_is_refused():
     data, at = PICTURES[6], PICTURES[6].rfind(b'\xff\xda')
     scan = data[:-2][at:]
