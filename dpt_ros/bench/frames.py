@@ -151,16 +151,20 @@ def summarize(
 
 
 @torch.inference_mode()
-def bench_network(repeats: int, device: str, show: Show) -> dict[str, float]:
+def bench_network(repeats: int, device: str, runtime: str, show: Show) -> dict[str, float]:
     """Measure the depth network of the twins at 256x256, ours and transformers' in turn."""
     where = choose_device(device)
     theirs, labels = build_twins()
-    ours = adopt(theirs, labels)[0].network.to(where).to(memory_format=torch.channels_last)
+    adopted = adopt(theirs, labels)[0].network
+    ours = Network(adopted, where, torch.float32, open_runtime(runtime, where))
     theirs = theirs.to(where)
     generator = torch.Generator().manual_seed(1)
     image = torch.rand((1, 3, SIDE, SIDE), generator=generator).to(where)
     images = {'ours': image.contiguous(memory_format=torch.channels_last), 'theirs': image}
-    runs = {'ours': lambda x: ours(x)['depth'], 'theirs': lambda x: theirs(x).predicted_depth}
+    runs = {
+        'ours': lambda x: ours(x, {'depth'})['depth'],
+        'theirs': lambda x: theirs(x).predicted_depth,
+    }
     found = {name: run(images[name]) for name, run in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
@@ -181,10 +185,11 @@ def bench_network(repeats: int, device: str, show: Show) -> dict[str, float]:
     }
 
 
-def bench_embedded(repeats: int, device: str, show: Show) -> dict[str, float]:
+def bench_embedded(repeats: int, device: str, runtime: str, show: Show) -> dict[str, float]:
     """Measure the network in the package, both heads, at the size that it was trained at."""
     where, trained = choose_device(device), load(EMBEDDED)
-    network = Network(trained.network, where, choose_precision('auto', where))
+    dtype = choose_precision('auto', where)
+    network = Network(trained.network, where, dtype, open_runtime(runtime, where))
     resize, tasks = trained.checkpoint.resize, trained.checkpoint.tasks
     image = torch.rand((1, 3, resize.height, resize.width)).to(where)
     times = []

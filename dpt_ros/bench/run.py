@@ -34,11 +34,11 @@ def bench(
     show: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """
-    Measure the machine, networks, the way of a frame, the start, and on request node and loading.
+    Measure the machine, networks, the way of a frame, the start; on request node and loading.
 
     :param sizes: (width, height) of images.
     :param frames: of each size; `seconds` of each run of the node.
-    :param runtime: of the way of a frame, one of `perception.runtime.RUNTIMES`.
+    :param runtime: of our networks and the way of a frame, one of `perception.runtime.RUNTIMES`.
     :param loading: name of a network to load from its file; `weights` is that, or its folder.
     :param show: called after each step.
     """
@@ -46,14 +46,14 @@ def bench(
     cv2.setNumThreads(threads)
     told = conditions()  # its load is not yet ours
     ceilings, networks = _bench_machine(device, show)
-    network = bench_network(frames, device, show)
+    network = bench_network(frames, device, runtime, show)
     results: dict[str, Any] = {
         'conditions': told,
         'ceilings': ceilings,
         'networks': networks,
         'startup': bench_startup(STARTS, show),
         'network': network,
-        'embedded': bench_embedded(frames, device, show),
+        'embedded': bench_embedded(frames, device, runtime, show),
         'frames': bench_frames(sizes, frames, device, runtime, show),
     }
     results['network_ratio'] = network['network_ratio']

@@ -64,9 +64,9 @@ def ours(perception: Perception) -> Ours:
 @pytest.fixture(scope='module')
 def results() -> Iterator[dict]:
     steps: list[bool] = []
-    network = bench_network(2, 'cpu', lambda: steps.append(True))
+    network = bench_network(2, 'cpu', 'eager', lambda: steps.append(True))
     frames = bench_frames([(WIDTH, HEIGHT)], 2, 'cpu', 'eager', lambda: steps.append(True))
-    embedded = bench_embedded(2, 'cpu', lambda: steps.append(True))
+    embedded = bench_embedded(2, 'cpu', 'eager', lambda: steps.append(True))
     assert len(steps) == 12  # two of the network, five frames and five passes: three to warm up
     ceiling = measure_ceiling(CPU, (64,), 1 << 16)
     small = [Case(['dpt_tiny', 'dpt_tiny'], 64, 64, (1, 2))]

@@ -268,7 +268,7 @@ def rolled(values: Any, rows: int, columns: int) -> Any:
 
 
 def lifted(stage: Callable[..., Any], rays: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda depth, its, *rest: stage(depth, rays(its), *rest)
+    return lambda depth, its, *rest, **named: stage(depth, rays(its), *rest, **named)
 
 
 def seen_by(camera: Camera, zoom: float = 1.0, right: float = 0.0) -> Camera:
@@ -307,16 +307,19 @@ FAULTS = {
     'rays of the cloud': Fault(
         products,
         'pack_points',
-        lambda f, *a: lifted(f, lambda rays: rolled(rays, 1, 2))(*a),
+        lambda f, *a, **k: lifted(f, lambda rays: rolled(rays, 1, 2))(*a, **k),
         ('rays',),
     ),
     'depth of the cloud': Fault(
-        products, 'pack_points', lambda f, depth, *a: f(rolled(depth, 0, 1), *a), ('rays',)
+        products,
+        'pack_points',
+        lambda f, depth, *a, **k: f(rolled(depth, 0, 1), *a, **k),
+        ('rays',),
     ),
     'colors of the cloud': Fault(
         products,
         'pack_points',
-        lambda f, depth, rays, colors: f(depth, rays, rolled(colors, 0, 1)),
+        lambda f, depth, rays, colors, *a, **k: f(depth, rays, rolled(colors, 0, 1), *a, **k),
         ('colors',),
     ),
     'the center of the camera': Fault(
@@ -341,7 +344,7 @@ FAULTS = {
     'red for blue in the cloud': Fault(
         products,
         'pack_points',
-        lambda f, depth, rays, colors: f(depth, rays, colors.flip(-1)),
+        lambda f, depth, rays, colors, *a, **k: f(depth, rays, colors.flip(-1), *a, **k),
         ('colors',),
     ),
     # a factor of two
@@ -364,11 +367,14 @@ FAULTS = {
     'y of the cloud up': Fault(
         products,
         'pack_points',
-        lambda f, *a: lifted(f, lambda rays: rays * SIGNS)(*a),
+        lambda f, *a, **k: lifted(f, lambda rays: rays * SIGNS)(*a, **k),
         ('rays', 'floor'),
     ),
     'x of the cloud left': Fault(
-        products, 'pack_points', lambda f, *a: lifted(f, lambda rays: rays * -SIGNS)(*a), ('rays',)
+        products,
+        'pack_points',
+        lambda f, *a, **k: lifted(f, lambda rays: rays * -SIGNS)(*a, **k),
+        ('rays',),
     ),
     'the image upside down': Fault(
         processor,
@@ -382,7 +388,7 @@ FAULTS = {
 @pytest.mark.parametrize('fault', FAULTS.values(), ids=FAULTS.keys())
 def test_a_fault_of_one_stage_is_noticed(shoot: Any, shots: list[Shot], fault: Fault):
     stage = getattr(fault.module, fault.stage)
-    with patch.object(fault.module, fault.stage, lambda *a: fault.spoil(stage, *a)):
+    with patch.object(fault.module, fault.stage, lambda *a, **k: fault.spoil(stage, *a, **k)):
         wrong = shoot(fault.frames)
     for name in fault.noticed:
         CHECKS[name](shots[: fault.frames])  # it is the fault that it notices
