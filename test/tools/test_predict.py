@@ -8,7 +8,6 @@ from pathlib import Path
 import re
 
 import cv2
-from dpt_ros.model.dpt import freeze
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.pipeline import Frame, Perception, Result
 from dpt_ros.perception.products import millimetres
@@ -216,7 +215,7 @@ def relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     )
     monkeypatch.setitem(CHECKPOINTS, 'relative', entry)
     torch.manual_seed(0)
-    network = freeze(store.build(entry))
+    network = store.build(entry).requires_grad_(False)
     network.tasks['depth'].head.out.bias += 5  # above what the last ReLU cuts off
     save_file(network.state_dict(), tmp_path / 'mine.safetensors')
     yield tmp_path / 'mine.safetensors'

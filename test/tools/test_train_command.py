@@ -79,9 +79,9 @@ def test_what_was_written_is_loaded_by_the_node_and_by_predict(
     file = tmp_path / 'run' / 'weights.safetensors'
     # The node: its parameters, and what it does with them.
     chosen = read({'depth.model': 'small', 'weights_dir': str(file)})
-    network = store.load(chosen.depth_model, chosen.weights_dir).network
+    loaded = store.build_with(chosen.depth_model, chosen.weights_dir).state_dict()
     for key, tensor in store.read(file).items():
-        torch.testing.assert_close(network.state_dict()[key], tensor, check_dtype=False)
+        torch.testing.assert_close(loaded[key], tensor, check_dtype=False)
     color = str(recording / 'frame-000000.color.jpg')
     output = tmp_path / 'out'
     main(

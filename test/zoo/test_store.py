@@ -193,7 +193,7 @@ def test_a_file_given_itself_by_its_published_name_must_be_that(path, state, mon
 
 
 def test_a_file_of_ones_own_takes_the_place_of_the_published_one(tmp_path):
-    state = store.load('dpt_tiny').network.state_dict()
+    state = store.build_with('dpt_tiny').state_dict()
     state['backbone.cls_token'] = torch.full_like(state['backbone.cls_token'], 7.0)
     save_file(state, tmp_path / 'mine.safetensors')
     loaded = store.load('dpt_tiny', str(tmp_path / 'mine.safetensors')).network.state_dict()
@@ -352,5 +352,5 @@ def test_a_network_without_a_file_is_refused(monkeypatch):
 
 
 def test_a_segmentation_network_has_no_weights_of_training():
-    keys = store.load('dpt_tiny').network.state_dict()
+    keys = store.build_with('dpt_tiny').state_dict()
     assert not [key for key in keys if 'auxiliary' in key]
