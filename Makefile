@@ -76,14 +76,9 @@ $(VENV)/.test: $(VENV)/.run requirements/test.txt
 	@scripts/venv.sh requirements requirements/run.txt requirements/test.txt
 	@touch $@
 
-$(VENV)/.fuzz: $(VENV)/.test requirements/fuzz.txt
-	@echo 'installing requirements/fuzz.txt'
-	@scripts/venv.sh requirements requirements/fuzz.txt
-	@touch $@
-
-$(VENV)/.audit: $(VENV)/.test requirements/audit.txt
-	@echo 'installing requirements/audit.txt'
-	@scripts/venv.sh requirements requirements/audit.txt
+$(VENV)/.fuzz $(VENV)/.audit: $(VENV)/.%: $(VENV)/.test requirements/%.txt
+	@echo 'installing requirements/$*.txt'
+	@scripts/venv.sh requirements requirements/$*.txt
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.run $(SOURCES)

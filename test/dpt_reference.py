@@ -189,6 +189,13 @@ def random_image(height, width, seed=1, dtype=torch.float32):
     return image.clamp(-1, 1).to(dtype)
 
 
+def difference(got, wanted, spread=0.05):
+    """Return the largest difference over the deviation of what is wanted, which has a `spread`."""
+    assert got.shape == wanted.shape
+    assert wanted.std() > spread * wanted.mean() > 0  # of weights that hide nothing
+    return ((got - wanted).abs().max() / wanted.std()).item()
+
+
 # The network.
 
 

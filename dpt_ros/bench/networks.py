@@ -12,6 +12,8 @@ from time import perf_counter
 
 from dpt_ros.bench.ceilings import Ceiling, synchronize
 from dpt_ros.model.dpt import freeze
+from dpt_ros.perception.capture import capture_graph
+from dpt_ros.perception.program import Tensors
 from dpt_ros.perception.runtime import Network
 from dpt_ros.zoo.checkpoints import BASE, Checkpoint, InverseDepth, Resize
 from dpt_ros.zoo.store import build, checkpoint
@@ -81,11 +83,10 @@ def bench_networks(
         tasks = [entry.tasks for entry in entries]
         for batch in case.batches:
             image = torch.rand((batch, 3, case.height, case.width), device=device)
-            ways: dict[str, Callable[[], object]] = {
-                'eager': partial(_run, networks, tasks, image)
-            }
+            eager = partial(_run, networks, tasks, image)
+            ways: dict[str, Callable[[], object]] = {'eager': eager}
             if device.type == 'cuda':
-                ways['graph'] = _captured(ways['eager'], device)
+                _, ways['graph'] = capture_graph(eager, device)
             flops = count_flops(entries, image.shape)
             for how, way in ways.items():
                 times = _times(way, device, show)
@@ -107,22 +108,11 @@ def _entry(name: str) -> Checkpoint:
     return UNRELEASED[name] if name in UNRELEASED else checkpoint(name)
 
 
-def _run(networks: Sequence[Network], tasks: Sequence[Sequence[str]], image: Tensor) -> None:
+def _run(networks: Sequence[Network], tasks: Sequence[Sequence[str]], image: Tensor) -> Tensors:
+    raw: Tensors = {}
     for network, wanted in zip(networks, tasks, strict=True):
-        network(image, wanted)
-
-
-def _captured(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    """Capture what `run` launches on a GPU as one graph, and return what replays it."""
-    aside = torch.cuda.Stream(device)
-    with torch.cuda.stream(aside):  # what is allocated once must be before the capture
-        for _ in range(WARM_UP['cuda']):
-            run()
-    aside.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+        raw |= network(image, wanted)
+    return raw
 
 
 def _times(

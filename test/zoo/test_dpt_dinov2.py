@@ -23,7 +23,7 @@ from dinov2_reference import (
     shapes,
     UNUSED,
 )
-from dpt_reference import random_image
+from dpt_reference import difference, random_image
 from dpt_ros.model.dpt import freeze
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.pipeline import Frame, Perception
@@ -120,13 +120,6 @@ def theirs(folder):
     )
     assert not any(how[kind] for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys'))
     return network.eval()
-
-
-def difference(got, wanted):
-    """Return the largest difference over the deviation of what is wanted."""
-    assert got.shape == wanted.shape
-    assert wanted.std() > 0.05 * wanted.mean() > 0  # of weights that hide nothing
-    return ((got - wanted).abs().max() / wanted.std()).item()
 
 
 def picture(height, width):

@@ -9,7 +9,7 @@ were run whole once, against the authors' code too (docs/networks.md).
 from dataclasses import replace
 from functools import partial
 
-from dpt_reference import random_image
+from dpt_reference import difference, random_image
 from dpt_ros.perception.pipeline import Frame, Perception
 from dpt_ros.perception.preprocess import network_size
 from dpt_ros.ros.parameters import options, Parameters
@@ -145,13 +145,6 @@ def read_by_transformers(folder, layout):
     )
     assert not any(how[kind] for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys'))
     return network.eval()
-
-
-def difference(got, wanted):
-    """Return the largest difference over the deviation of what is wanted."""
-    assert got.shape == wanted.shape
-    assert wanted.std() > 0.05 * wanted.mean() > 0  # of weights that hide nothing
-    return ((got - wanted).abs().max() / wanted.std()).item()
 
 
 def test_a_file_of_any_layout_becomes_the_network_of_the_others(published, load):
