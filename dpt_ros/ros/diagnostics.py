@@ -13,7 +13,8 @@ import numpy as np
 from std_msgs.msg import Header
 
 PREFIX = 'faults:'
-FRAMES = ('frames in', 'frames out', 'frames dropped')  # of all cameras, and of each of many
+# Of all cameras, and of each of many.
+FRAMES = ('frames in', 'frames out', 'frames dropped', 'frames missed')
 WINDOW = 300  # frames that the percentiles of a stage are taken over
 
 
@@ -62,7 +63,7 @@ class Statistics:
         """
         Describe the time since the last report.
 
-        :param counts: totals that others keep: 'frames in', 'frames dropped'.
+        :param counts: totals that others keep: 'frames in', 'dropped', 'missed'.
         :param others: more to tell, as text.
         :param idle: why nothing is expected to happen, such as 'paused'; empty: it is.
         :param period: seconds since the last report.

@@ -7,7 +7,7 @@ with the worker and return; see `processor` for the way of a frame.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from time import perf_counter
 import traceback
@@ -19,6 +19,7 @@ from dpt_ros.perception.runtime import free_memory, memory_in_use
 from dpt_ros.ros import parameters
 from dpt_ros.ros.diagnostics import encode_diagnostics, Statistics
 from dpt_ros.ros.inputs import image_input, Input, INPUTS
+from dpt_ros.ros.missed import Gaps
 from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Output, OUTPUTS, topic_of
 from dpt_ros.ros.parameters import Parameters
 from dpt_ros.ros.processor import choose_matrix, open_perception
@@ -349,16 +350,28 @@ class DptNode(LifecycleNode):
             self.destroy_subscription(self._inputs.pop(topic))
         for topic, (one, name) in wanted.items():
             if topic not in self._inputs:
-                put, qos = partial(self._put, one, worker, name), input_qos(one, self._chosen)
+                put = partial(self._put, one, worker, name, Gaps())
+                qos = input_qos(one, self._chosen)
                 self._inputs[topic] = self.create_subscription(one.message, topic, put, qos)
                 if one.measures:
                     measured = self.resolve_topic_name(topic)
                     self.get_logger().info(f'metres are measured by {measured}')
 
-    def _put(self, one: Input, worker: Worker, camera: str, message: Any) -> None:
+    def _put(
+        self,
+        one: Input,
+        worker: Worker,
+        camera: str,
+        gaps: Gaps,
+        message: Any,
+        info: Mapping[str, Any],
+    ) -> None:
         """Leave a message with the worker; while paused, no images."""
+        missed = gaps(info)
         if self._enabled or not one.is_image:
             one.put(worker, camera, message)
+            if one.is_image:
+                worker.miss(camera, missed)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Pause or resume without unloading anything."""

@@ -4,7 +4,7 @@ The one thread that runs the device: the newest images in, what came of them pub
 Nothing is computed that nobody subscribed to; see `processor` for the way of a frame.
 """
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,7 @@ class Worker:
         self._parameters, self._age = parameters, age
         self._alive, self._logger = alive, logger
         self._mailbox: Mailbox[Image | CompressedImage] = Mailbox()
+        self._missed = Counter[str]()
         self._infos: dict[str, CameraInfo] = {}
         self._references: dict[str, deque[Image]] = defaultdict(lambda: deque(maxlen=WAITING))
         self._gravities: dict[str, Gravity] = defaultdict(Gravity)
@@ -106,6 +107,10 @@ class Worker:
         """Leave the newest image of a camera."""
         self._mailbox.put(source, image)
 
+    def miss(self, source: str, images: int) -> None:
+        """Count images of a camera that were sent and never came."""
+        self._missed[source] += images
+
     def put_info(self, source: str, info: CameraInfo) -> None:
         """Leave the newest camera_info of a camera."""
         self._infos[source] = info
@@ -120,11 +125,12 @@ class Worker:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """By camera, frames that came, and those replaced by newer ones before their turn."""
+        """By camera: frames that came, those replaced by newer ones, those that never came."""
         return {
             name: {
                 'frames in': self._mailbox.arrived[name],
                 'frames dropped': self._mailbox.dropped[name],
+                'frames missed': self._missed[name],
             }
             for name in self._cameras
         }

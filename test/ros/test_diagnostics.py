@@ -18,9 +18,11 @@ def test_nothing_is_zero_not_missing():
         'frames in': '0',
         'frames out': '0',
         'frames dropped': '0',
+        'frames missed': '0',
         'frames in [Hz]': '0.0',
         'frames out [Hz]': '0.0',
         'frames dropped [Hz]': '0.0',
+        'frames missed [Hz]': '0.0',
     }
 
 

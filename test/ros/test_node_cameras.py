@@ -5,13 +5,14 @@ The network waits for the test, so that what comes meanwhile is known to the ima
 counted in images of the fast camera, and no clock is asked.
 """
 
-from threading import Semaphore
+from threading import Event, Semaphore
 
 from diagnostic_msgs.msg import DiagnosticArray
 from dpt_ros.model.dpt import DPT
 from graph import FRAME, image_of, info_of, PATIENCE, picture, RELIABLE
 import numpy as np
 import pytest
+from rclpy.duration import Duration
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 pytestmark = pytest.mark.graph
@@ -149,8 +150,8 @@ def test_a_slow_camera_is_not_starved_by_fast_ones(graph, monkeypatch):
     assert network.batches == [1, 2, 2, 2]  # each image of the slow one in the very next pass
     assert stamps(slow_depths) == [1, 2, 3]
     assert stamps(fast_depths) == [1, 7, 13, 19]
-    assert slow.counts == {'frames in': 3, 'frames dropped': 0}
-    assert fast.counts == {'frames in': 19, 'frames dropped': 15}
+    assert slow.counts == {'frames in': 3, 'frames dropped': 0, 'frames missed': 0}
+    assert fast.counts == {'frames in': 19, 'frames dropped': 15, 'frames missed': 0}
 
 
 def test_no_published_frame_is_older_than_one_pass_and_one_image(graph, monkeypatch):
@@ -176,6 +177,27 @@ def test_no_published_frame_is_older_than_one_pass_and_one_image(graph, monkeypa
     graph.until(lambda: len(depths) == 6)
     assert network.batches == [1] * 6  # nothing was queued
     assert camera.counts['frames dropped'] == camera.sent - 6
+
+
+def test_what_was_replaced_before_the_node_could_take_it_is_counted_too(graph):
+    node = start(graph)
+    camera, busy, go_on = Camera(graph, node), Event(), Event()
+    camera.send()
+
+    def keep_busy():
+        busy.set()
+        go_on.wait(PATIENCE)
+
+    node.executor.create_task(keep_busy)
+    assert busy.wait(PATIENCE)
+    try:
+        for _ in range(4):
+            camera._images.publish(camera._image)
+        assert camera._images.wait_for_all_acked(Duration(seconds=PATIENCE))
+    finally:
+        go_on.set()
+    graph.until(lambda: camera.counts['frames in'] == 2, 'the newest of them')
+    assert camera.counts['frames missed'] == 3
 
 
 def test_diagnostics_tell_of_each_camera(graph):

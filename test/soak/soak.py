@@ -68,8 +68,8 @@ def judge(run: Run) -> dict[str, tuple[bool, str]]:
         ),
         'counted': (lost == 0 and not counts['faults'], f'{told}, {lost} lost without a count'),
         'delivered': (
-            run.sent == counts['in'],
-            f'{run.sent} sent, {run.sent - counts["in"]} replaced on their way',
+            run.sent == counts['in'] + counts['missed'],
+            f'{run.sent} sent, {run.sent - counts["in"]} of them replaced in the middleware',
         ),
     }
 
@@ -152,7 +152,7 @@ class Watch:
     def _hear(self, array: DiagnosticArray) -> None:
         values = {pair.key: pair.value for pair in array.status[0].values}
         faults = sum(int(v) for k, v in values.items() if k.startswith('faults:') and v.isdigit())
-        names = ('in', 'out', 'dropped')
+        names = ('in', 'out', 'dropped', 'missed')
         self._told = {name: int(values[f'frames {name}']) for name in names} | {'faults': faults}
         self._reports += 1
 

@@ -5,10 +5,12 @@ import pytest
 from soak import judge, Run, watch
 
 
-def seen(memory=lambda t: 500.0 + 0 * t, latency=lambda t: 50.0 + 0 * t, lost=0, files=(9, 9)):
+def seen(
+    memory=lambda t: 500.0 + 0 * t, latency=lambda t: 50.0 + 0 * t, lost=0, missed=3, files=(9, 9)
+):
     """Make up ten minutes at one frame a second."""
     times = np.arange(600.0)
-    counts = {'in': 600, 'out': 590 - lost, 'dropped': 10, 'faults': 0}
+    counts = {'in': 597, 'out': 587 - lost, 'dropped': 10, 'missed': missed, 'faults': 0}
     memories, latencies = memory(times).tolist(), latency(times).tolist()
     entities = [files[0]] * 300 + [files[1]] * 300
     return Run(
@@ -31,6 +33,7 @@ def test_a_steady_run_keeps_every_promise():
         (seen(latency=lambda t: 50 + 10 * t / 600), 'latency'),
         (seen(files=(9, 10)), 'threads and files'),
         (seen(lost=1), 'counted'),
+        (seen(missed=2), 'delivered'),
     ],
 )
 def test_what_goes_wrong_slowly_is_seen(run, promise):
@@ -46,7 +49,7 @@ def test_a_third_of_a_minute_keeps_what_can_be_told_so_soon(new_domain, monkeypa
     monkeypatch.setenv('ROS_DOMAIN_ID', str(new_domain()))
     run = watch(1 / 3, rate=30, width=320, height=240)
     verdicts = judge(run)
-    for promise in ('memory', 'threads and files', 'counted'):
+    for promise in ('memory', 'threads and files', 'counted', 'delivered'):
         kept, figures = verdicts[promise]
         assert kept, figures
     assert len(run.latency) == len(run.answered) > 20
