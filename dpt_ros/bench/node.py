@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 import os
 import signal
 import struct
@@ -110,7 +111,10 @@ class Probe:
         now = monotonic()
         if now >= self._due or (not rate and len(self.ages) != self._answers):
             self._answers = len(self.ages)
-            self._due = max(self._due + 1 / rate, now) if rate else now + GIVES_UP
+            if rate:  # a camera that is late leaves images out, and sends no two at once
+                self._due += max(1.0, ceil((now - self._due) * rate)) / rate
+            else:
+                self._due = now + GIVES_UP
             self._send()
         return self._due
 

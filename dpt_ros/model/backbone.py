@@ -12,6 +12,7 @@ Only the parts of a transformer that the decoder can see are kept: no classifier
 """
 
 from collections.abc import Callable, Sequence
+import math
 from typing import NamedTuple, TYPE_CHECKING
 
 from dpt_ros.model.transformer import Transformer
@@ -102,7 +103,7 @@ def resize_position_embedding(
     :return: (1, prefix + rows * columns, C).
     """
     tokens, patches = embedding[:, :prefix], embedding[:, prefix:]
-    side = round(patches.shape[1] ** 0.5)
+    side = math.isqrt(patches.shape[1])
     square = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)
     resized = POSITIONS[rule](square, grid)
     return torch.cat((tokens, resized.flatten(2).transpose(1, 2)), dim=1)

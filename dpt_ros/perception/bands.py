@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
+import math
 from types import ModuleType
 from typing import Any
 
@@ -21,12 +22,11 @@ def compiled(function: Any) -> Any:
     Compile a function on its first call, or read it from the disk if that was done before.
 
     It runs without the interpreter's lock. Numbers are IEEE 754's, but for products and sums made
-    at once and sums in any order.
+    at once.
     """
     from numba import njit
 
-    options: dict[str, Any] = {'nogil': True, 'error_model': 'numpy'}
-    options['fastmath'] = {'contract', 'reassoc'}
+    options: dict[str, Any] = {'nogil': True, 'error_model': 'numpy', 'fastmath': {'contract'}}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written to: compiled at each start
@@ -63,6 +63,17 @@ def in_bands(loop: Callable[..., None], rows: int, *arguments: Any) -> None:
     loop(*mine, *given)
     for other in running:
         other.result()
+
+
+def room(spare: Tensor | None, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """
+    Return memory for what a loop writes.
+
+    :param spare: bytes that nobody needs any more, taken if they are as many; None: new ones.
+    """
+    if spare is None or spare.numel() != math.prod(shape) * dtype.itemsize:
+        return torch.empty(shape, dtype=dtype)
+    return spare.view(dtype).view(shape)
 
 
 @lru_cache(maxsize=1)

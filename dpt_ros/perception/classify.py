@@ -10,6 +10,7 @@ columns; applied to a tile at a time, nothing larger than a tile of scores exist
 from functools import lru_cache
 
 from dpt_ros.perception.bands import in_bands, loops_for
+from dpt_ros.perception.resample import taps
 from dpt_ros.zoo.checkpoints import Restore
 import torch
 from torch import Tensor
@@ -46,8 +47,8 @@ def classify(
     lacking = max(0, of_columns.shape[1] - width), max(0, of_rows.shape[1] - height)
     scores = F.pad(scores.float(), (0, lacking[0], 0, lacking[1]))
     for image, winner, sure in zip(scores, labels, confidence, strict=True):
-        taps = across, of_columns.T, down, of_rows
-        in_bands(loops.classify, size[0], image, *taps, winner, sure)
+        weights = across, of_columns.T, down, of_rows
+        in_bands(loops.classify, size[0], image, *weights, winner, sure)
     return labels, confidence
 
 
@@ -104,19 +105,8 @@ def _resampling(
 
 @lru_cache(maxsize=16)
 def _taps(side: int, size: int, restore: Restore) -> tuple[Tensor, Tensor]:
-    """
-    Write the resampling of `side` scores to `size` pixels as weighted sums of T neighbors.
-
-    :return: the first neighbor of each pixel, (size,) int32, and the weights of them and those
-        that follow, (size, T) float32; T is a multiple of 4, as `loops` have it.
-    """
-    matrix = _matrix(side, size, restore)
-    used = (matrix != 0).int()
-    first, stop = used.argmax(dim=1), side - used.flip(1).argmax(dim=1)
-    count = -4 * (-int((stop - first).max()) // 4)
-    matrix = F.pad(matrix, (0, max(0, count - side)))
-    first = first.clamp_max(matrix.shape[1] - count)
-    return first.int(), matrix.gather(1, first[:, None] + torch.arange(count))
+    """Return the neighbors of each of `size` pixels among `side` scores, and their weights."""
+    return taps(_matrix(side, size, restore))
 
 
 def _matrix(side: int, size: int, restore: Restore) -> Tensor:

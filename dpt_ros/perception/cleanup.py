@@ -6,7 +6,7 @@ Shapes: B batch, (H, W) the map.
 
 import math
 
-from dpt_ros.perception.bands import in_bands, loops_for
+from dpt_ros.perception.bands import in_bands, loops_for, room
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,9 +36,11 @@ def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
     return F.threshold(depth, below.item(), torch.nan).masked_fill_(nothing, torch.inf)
 
 
-def flying(depth: Tensor, rays: Tensor, degrees: float, reach: int) -> Tensor:
+def cut_flying(
+    depth: Tensor, rays: Tensor, degrees: float, reach: int, spare: Tensor | None = None
+) -> Tensor:
     """
-    Find pixels that float between a near surface and a far one.
+    Take out pixels that float between a near surface and a far one.
 
     Networks draw a depth edge as a ramp. Its pixels would be a surface that is seen almost along
     its own plane, under less than `degrees`, on both sides; a real edge is steep on one side only.
@@ -49,14 +51,15 @@ def flying(depth: Tensor, rays: Tensor, degrees: float, reach: int) -> Tensor:
     :param rays: (2, H, W) float32, x / z and y / z of each pixel.
     :param degrees: smallest angle between ray and surface that is believed; 0: all of them.
     :param reach: distance to the neighbors that make the line, pixels: half the width of a ramp.
-    :return: (H, W) bool.
+    :param spare: memory for the result, see `bands.room`.
+    :return: (H, W) float32, NaN where a pixel floats.
     """
     tangent, inverse = math.tan(math.radians(degrees)), 1 / depth
     if loops := loops_for(depth):
-        found = torch.empty(depth.shape, dtype=torch.bool)
+        kept = room(spare, *depth.shape)
         numbers = np.float32(tangent), reach, np.float32(1 / _STRAIGHT)
-        in_bands(loops.flying, len(depth), depth, inverse, rays, *numbers, found.view(torch.uint8))
-        return found
+        in_bands(loops.cut_flying, len(depth), depth, inverse, rays, *numbers, kept)
+        return kept
     found = torch.zeros(depth.shape, dtype=torch.bool, device=depth.device)
     for axis in (0, 1):
         pairs = depth.shape[axis] - 1
@@ -72,7 +75,7 @@ def flying(depth: Tensor, rays: Tensor, degrees: float, reach: int) -> Tensor:
         straight = _in_line(inverse, axis, reach)
         straight &= _in_line(inverse, axis, 2 * reach)
         found |= ramp & ~straight
-    return found
+    return depth.masked_fill(found, torch.nan)
 
 
 def _in_line(inverse: Tensor, axis: int, reach: int) -> Tensor:

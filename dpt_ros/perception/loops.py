@@ -15,6 +15,7 @@ import numpy as np
 
 _SLICE = 640  # pixels of a row looked at together: 150 classes of them stay in the cache
 _FLOAT, _INT = np.float32, np.int32
+_ROUNDS = _FLOAT(3 << 22)  # added to a float, it leaves no bits for fractions
 
 
 @compiled
@@ -64,6 +65,45 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
 
 
 @compiled
+def feed(first, last, image, across, of_columns, down, of_rows, offset, factor, fed):
+    """
+    Resample an image and normalize its colors: `preprocess.prepare`.
+
+    :param image: (h, 3 w) uint8: R, G, B of each pixel.
+    :param across: (W,) int32, `of_columns` (4, W), `down` (H,) int32 and `of_rows` (H, 4): see
+        `classify`.
+    :param offset: (3,) float32, added to colors that were multiplied by `factor`.
+    :param fed: (H, W, 3) float32, written.
+    """
+    colors = np.empty(image.shape[1], _FLOAT)
+    for y in range(first, last):
+        at = down[y]
+        _add_rows(
+            image[at],
+            image[at + 1],
+            image[at + 2],
+            image[at + 3],
+            of_rows[y],
+            True,
+            colors,
+            len(colors),
+        )
+        _normalize(colors, across, of_columns, offset, factor, fed[y])
+
+
+@compiled
+def _normalize(colors, starts, taps, offset, factor, fed):
+    """Add four neighbors, weighted, and bring what they are to the range of the network."""
+    for x in range(len(fed)):
+        at = 3 * starts[x]
+        of_a, of_b, of_c, of_d = taps[0, x], taps[1, x], taps[2, x], taps[3, x]
+        for c in range(3):
+            left = of_a * colors[at + c] + of_b * colors[at + 3 + c]
+            right = of_c * colors[at + 6 + c] + of_d * colors[at + 9 + c]
+            fed[x, c] = offset[c] + factor[c] * (left + right)
+
+
+@compiled
 def _add_columns(columns, starts, taps, begin, wide):
     """Add four neighbors, weighted, to each of `wide`, of which nothing counts at the begin."""
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
@@ -80,10 +120,12 @@ def _add_rows(a, b, c, d, taps, begin, fine, count):
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
     if begin:
         for x in range(count):
-            fine[x] = of_a * a[x] + of_b * b[x] + of_c * c[x] + of_d * d[x]
+            left = of_a * _FLOAT(a[x]) + of_b * _FLOAT(b[x])
+            fine[x] = left + of_c * _FLOAT(c[x]) + of_d * _FLOAT(d[x])
     else:
         for x in range(count):
-            fine[x] += of_a * a[x] + of_b * b[x] + of_c * c[x] + of_d * d[x]
+            left = of_a * _FLOAT(a[x]) + of_b * _FLOAT(b[x])
+            fine[x] += left + of_c * _FLOAT(c[x]) + of_d * _FLOAT(d[x])
 
 
 @compiled
@@ -105,8 +147,8 @@ def _add_exponentials(scores, best, begin, total, count):
     """Add exp(scores - best), which is at most 1, to `total`, within 2e-7."""
     for x in range(count):
         power = max(_FLOAT(-99), (scores[x] - best[x]) * _FLOAT(1.44269504))  # of two
-        whole = _INT(power - _FLOAT(0.5))
-        part = power - _FLOAT(whole)  # from -1/2 to 1/2, whose power of two is a polynomial
+        rounded = _FLOAT(power + _ROUNDS)  # its last bits are the nearest integer
+        part = power - (rounded - _ROUNDS)  # whose power of two is a polynomial
         value = _FLOAT(1.535336188e-4)
         value = value * part + _FLOAT(1.339887440e-3)
         value = value * part + _FLOAT(9.618437357e-3)
@@ -114,7 +156,8 @@ def _add_exponentials(scores, best, begin, total, count):
         value = value * part + _FLOAT(2.402264791e-1)
         value = value * part + _FLOAT(6.931472028e-1)
         value = value * part + _FLOAT(1)
-        value *= _INT((whole + _INT(127)) << _INT(23)).view(_FLOAT)  # times two to the `whole`
+        exponent = _INT(rounded.view(_INT) << _INT(23))  # times two to the rest: it is added there
+        value = _INT(_FLOAT(value).view(_INT) + exponent).view(_FLOAT)
         total[x] = value if begin else total[x] + value
 
 
@@ -145,21 +188,21 @@ def clean(first, last, depth, sky, cleaned, below, far):
 
 
 @compiled
-def flying(first, last, depth, inverse, rays, tangent, reach, straight, found):
+def cut_flying(first, last, depth, inverse, rays, tangent, reach, straight, kept):
     """
-    Find pixels that float between a near surface and a far one: `cleanup.flying`.
+    Take out pixels that float between a near surface and a far one: `cleanup.cut_flying`.
 
     :param depth: (H, W) float32, metres; `inverse` (H, W) float32 is 1 over it.
     :param rays: (2, H, W) float32.
     :param tangent: of the smallest angle between ray and surface.
     :param straight: how far off its neighbors' line a pixel still is on it, of its inverse depth.
-    :param found: (H, W) uint8, written.
+    :param kept: (H, W) float32, written.
     """
     height, width = depth.shape
-    ramp, line = np.empty(width, np.uint8), np.empty(width, np.uint8)
+    found, ramp, line = np.empty((3, width), np.uint8)
     slope, other = np.empty(width, _FLOAT), np.empty(width, _FLOAT)
     for y in range(first, last):
-        found[y] = 0
+        found[:] = 0
         if width > 2:
             _slopes(depth[y], depth[y][1:], rays[0, y], rays[0, y][1:], tangent, slope, width - 1)
             _steep(slope, slope[1:], ramp[1:], width - 2)
@@ -171,7 +214,7 @@ def flying(first, last, depth, inverse, rays, tangent, reach, straight, found):
                 if inner > 0:
                     _in_line(row, row[step:], row[twice:], straight, line, inner)
                     _in_line(row[twice:], row[step:], row, straight, line[twice:], inner)
-                _add_bent(ramp, line, found[y], width)
+                _add_bent(ramp, line, found, width)
         if 0 < y < height - 1:
             _slopes(depth[y - 1], depth[y], rays[1, y - 1], rays[1, y], tangent, slope, width)
             _slopes(depth[y], depth[y + 1], rays[1, y], rays[1, y + 1], tangent, other, width)
@@ -185,7 +228,9 @@ def flying(first, last, depth, inverse, rays, tangent, reach, straight, found):
                 if y >= 2 * step:
                     above = inverse[y - step]
                     _in_line(here, above, inverse[y - 2 * step], straight, line, width)
-                _add_bent(ramp, line, found[y], width)
+                _add_bent(ramp, line, found, width)
+        for x in range(width):
+            kept[y, x] = _FLOAT(np.nan) if found[x] else depth[y, x]
 
 
 @compiled
@@ -245,6 +290,14 @@ def _rows_of(depth, per_metre, rows):
         step = depth[x] * per_metre
         within = min(max(step, _FLOAT(0)), _FLOAT(255))
         rows[x] = _INT(within) if abs(step) < _FLOAT(np.inf) else _INT(256)
+
+
+@compiled
+def quantize(first, last, share, steps):
+    """Bring (H, W) float32 from 0 to 1 to whole steps from 0 to 255, (H, W) uint8, written."""
+    for y in range(first, last):
+        for x in range(share.shape[1]):
+            steps[y, x] = _INT(share[y, x] * _FLOAT(255) + _FLOAT(0.5))
 
 
 @compiled

@@ -7,7 +7,7 @@ the networks see the whole batch (`networks`), and each image is finished (`prod
 has a say only between them, where it chooses the scale of metres.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -41,7 +41,8 @@ class Frame:
     seconds: float = 0.0  # when it was taken
     references: Sequence[Reference] = ()  # measured depth that came since the last frame
     down: Vector | None = None  # as an IMU has it, see scale_gravity; None: not known
-    spare: np.ndarray | None = None  # bytes of a cloud that nobody needs: the next may go there
+    # By product, bytes that nobody needs any more: what is made of this frame may go there.
+    spare: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass
@@ -270,8 +271,11 @@ class Perception:
     def _inputs(
         self, frame: Frame, camera: Camera | None, scale: Scale | None, order: Order
     ) -> Tensors:
-        """Gather what metres of a frame take beside its maps."""
+        """Gather what the products of a frame take beside its maps."""
         inputs: Tensors = {}
+        if self.device.type == 'cpu' and not self.runtime.reuses:
+            spare = {n: memory for n, memory in frame.spare.items() if n in order.wanted}
+            inputs = {f'spare {name}': torch.from_numpy(memory) for name, memory in spare.items()}
         if self._depth is None or scale is None or not order.wanted & METRES:
             return inputs
         relative = isinstance(self._depth.checkpoint.depth, RelativeDepth)
@@ -281,8 +285,6 @@ class Perception:
             inputs['offset'] = torch.full((), scale.offset, device=self.device)
         if camera is not None and ('points' in order.wanted or order.options.depth_edge_angle):
             inputs['rays'] = self._rays(camera)
-            if frame.spare is not None and self.device.type == 'cpu' and not self.runtime.reuses:
-                inputs['spare'] = torch.from_numpy(frame.spare)
         if scale.notes or not order.options.depth_steadiness:
             self._steady.forget(frame.source)  # metres of another scale are not averaged in
         elif (last := self._steady.last(frame.source, order.size)) is not None:

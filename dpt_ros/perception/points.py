@@ -1,6 +1,6 @@
 """Depth -> points, packed as depth_image_proc packs them (PointXYZRGB of PCL)."""
 
-from dpt_ros.perception.bands import in_bands, loops_for
+from dpt_ros.perception.bands import in_bands, loops_for, room
 import torch
 from torch import Tensor
 
@@ -25,13 +25,13 @@ def pack_points(
     :param rays: (2, H, W) float32, x / z and y / z of each pixel, `Camera.rays`; NaN: no ray.
     :param colors: (H, W, 3) uint8, RGB.
     :param labels: (H, W) integer class ids, into the padding; `confidence` (H, W) in [0, 1] too.
-    :param spare: bytes, which compiled loops write to instead of new memory if they are as many.
+    :param spare: memory for it, see `bands.room`.
     :return: (H, W, 8) float32: x, y, z, 0, rgb, label, confidence, 0, where rgb and label are bit
         patterns of integers; x, y and z are NaN where depth is not finite.
     """
     labelled = labels is not None and confidence is not None
     if loops := loops_for(depth):
-        points = _room(depth.shape[0], depth.shape[1], spare)
+        points = room(spare, *depth.shape, POINT_STEP // 4)
         extra = (labels, confidence) if labelled else (colors[..., 0], depth)  # not looked at
         in_bands(loops.lift, len(depth), depth, rays, colors, *extra, labelled, points)
         return points
@@ -43,10 +43,3 @@ def pack_points(
     if labels is not None and confidence is not None:
         planes[5:7] = labels.int().view(torch.float32), confidence
     return torch.stack(planes, dim=-1)
-
-
-def _room(height: int, width: int, spare: Tensor | None) -> Tensor:
-    """Return memory for so many points."""
-    if spare is None or spare.numel() != height * width * POINT_STEP:
-        return torch.empty(height, width, POINT_STEP // 4)
-    return spare.view(torch.float32).view(height, width, -1)

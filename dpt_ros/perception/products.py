@@ -12,8 +12,8 @@ from functools import lru_cache, partial
 import math
 
 import cv2
-from dpt_ros.perception.cleanup import clean, flying
-from dpt_ros.perception.paint import blend, look_up, shade
+from dpt_ros.perception.cleanup import clean, cut_flying
+from dpt_ros.perception.paint import blend, look_up, quantize, shade
 from dpt_ros.perception.points import pack_points
 from dpt_ros.perception.program import Program, Tensors
 from dpt_ros.perception.scale.metres import metres_of_inverse
@@ -109,10 +109,9 @@ class Finisher:
         Given are `pixels`, (h, w, 3) uint8, and as far as they are needed and there: the maps of
         `Networks.program`, without the batch; `factor` and `offset` of the scale, () float32,
         where metres are not what the network gave; `rays`, (2, H, W) of a calibrated camera;
-        `spare`, see `pack_points`;
-        `gray` and `before`, what `steady.calm` gave of the last image. The products come by their
-        names, clouds organized; with `depth_steadiness` 'gray' and 'before' for the next image
-        come too.
+        `spare PRODUCT`, bytes that it may be written to (`bands.room`); `gray` and `before`, what
+        `steady.calm` gave of the last image. The products come by their names, clouds organized;
+        with `depth_steadiness` 'gray' and 'before' for the next image come too.
         """
         steps = {'cleanup': partial(self._clean, order), 'points': partial(self._lay_out, order)}
         return Program('finish', order, steps)
@@ -132,8 +131,8 @@ class Finisher:
             maps['before'] = depth
         if 'rays' in given and options.depth_edge_angle:
             reach = self._edge_reach(order.size)
-            edges = flying(depth, given['rays'], options.depth_edge_angle, reach)
-            depth = depth.masked_fill(edges, torch.nan)
+            spare = given.get('spare depth')
+            depth = cut_flying(depth, given['rays'], options.depth_edge_angle, reach, spare)
         maps['depth'] = depth
         return maps
 
@@ -142,6 +141,10 @@ class Finisher:
         wanted, options, colors = order.wanted, order.options, maps['colors']
         products: Tensors = {n: maps[n] for n in ('gray', 'before') if n in maps}
         depth, labels = maps.get('depth'), maps.get('labels')
+
+        def spare(product: str) -> Tensor | None:
+            return maps.get(f'spare {product}')
+
         if 'color' in wanted:
             products['color'] = colors
         if 'inverse_depth' in wanted:
@@ -150,14 +153,16 @@ class Finisher:
             if 'labels' in wanted:
                 products['labels'] = labels
             if 'confidence' in wanted:
-                products['confidence'] = (maps['confidence'] * 255).round().to(torch.uint8)
+                products['confidence'] = quantize(maps['confidence'], spare('confidence'))
             if 'overlay' in wanted:
-                products['overlay'] = self._overlay(colors, labels, options)
+                products['overlay'] = self._overlay(colors, labels, options, spare('overlay'))
         if depth is not None:
             if 'depth' in wanted:
                 products['depth'] = _encode_depth(depth, options)
             if 'depth_color' in wanted:
-                products['depth_color'] = self._color(depth, options.depth_color_max)
+                per_metre = 255 / options.depth_color_max  # from 0, fixed; unknown, sky: black
+                shaded = shade(depth, self._turbo, per_metre, spare('depth_color'))
+                products['depth_color'] = shaded
             if 'points' in wanted:
                 extra = (labels, maps.get('confidence')) if options.points_labels else (None, None)
                 solid = depth
@@ -167,7 +172,7 @@ class Finisher:
                 if labels is not None and (chosen := self.classes_of_points(options)) is not None:
                     solid = solid.masked_fill(~look_up(chosen, labels), torch.nan)
                 products['points'] = pack_points(
-                    solid, maps['rays'], colors, *extra, spare=maps.get('spare')
+                    solid, maps['rays'], colors, *extra, spare=spare('points')
                 )
         return products
 
@@ -187,17 +192,15 @@ class Finisher:
         """Return half the width of a depth edge as networks draw it, in pixels of the maps."""
         return max(2, round(1.5 * min(size) / self._depth_side))
 
-    def _overlay(self, colors: Tensor, labels: Tensor, options: Options) -> Tensor:
+    def _overlay(
+        self, colors: Tensor, labels: Tensor, options: Options, spare: Tensor | None
+    ) -> Tensor:
         """Tint the image by class; unlabelled pixels stay as they are."""
         tint = look_up(self._colors, labels)
-        tinted = blend(colors, tint, options.segmentation_overlay_opacity)
+        tinted = blend(colors, tint, options.segmentation_overlay_opacity, spare)
         if options.segmentation_min_confidence == 0 or self._labels is None:
             return tinted
         return torch.where((labels == self._labels.unlabelled)[..., None], colors, tinted)
-
-    def _color(self, depth: Tensor, farthest: float) -> Tensor:
-        """Color depth over the fixed range 0 to `farthest` metres; unknown and sky are black."""
-        return shade(depth, self._turbo, 255 / farthest)
 
 
 def compact(points: Tensor) -> Tensor:

@@ -33,6 +33,23 @@ def bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(resampled).permute(0, 3, 1, 2)
 
 
+def taps(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    Write a resampling along one axis as weighted sums of T neighbors, as `loops` have it.
+
+    :param matrix: (size, side) float32, what becomes of each of `side` values.
+    :return: the first neighbor of each of the `size` results, (size,) int32, and the weights of it
+        and those that follow, (size, T) float32; T is a multiple of 4, and may be above `side`.
+    """
+    side = matrix.shape[1]
+    used = (matrix != 0).int()
+    first, stop = used.argmax(dim=1), side - used.flip(1).argmax(dim=1)
+    count = -4 * (-int((stop - first).max()) // 4)
+    matrix = F.pad(matrix, (0, max(0, count - side)))
+    first = first.clamp_max(matrix.shape[1] - count)
+    return first.int(), matrix.gather(1, first[:, None] + torch.arange(count))
+
+
 def antialiased(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     """
     Resample images as Pillow does: filters widen where pixels become fewer, bytes are rounded.

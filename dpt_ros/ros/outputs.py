@@ -18,12 +18,13 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 
-@dataclass(frozen=True)
+@dataclass
 class Origin:
     """The messages that a frame was made of; its maps carry this very header."""
 
     header: Header
     info: CameraInfo | None  # None: no camera_info that fits the image
+    of_maps: CameraInfo | None = None  # the same camera as its maps see it, once anyone asked
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,6 @@ class Output:
     # nothing to say.
     build: Callable[[Result, Parameters, Any], Any]
     reads: frozenset[str]
-
-
-POINTS = '~/points'
 
 
 def _image(topic: str, product: str, encoding: Callable[[Result, Parameters], str]) -> Output:
@@ -61,9 +59,11 @@ def _info(topic: str, product: str) -> Output:
         origin = _origin(result)
         if origin.info is None or product not in result.available:
             return None
-        height, width = result.frame.pixels.shape[:2]
-        size = (result.width, result.height)
-        return encode_camera_info(origin.header, origin.info, (width, height), size)
+        if origin.of_maps is None:  # one message goes out on all of its topics
+            height, width = result.frame.pixels.shape[:2]
+            size = (result.width, result.height)
+            origin.of_maps = encode_camera_info(origin.header, origin.info, (width, height), size)
+        return origin.of_maps
 
     return Output(topic, CameraInfo, frozenset({product}), build, frozenset())
 
@@ -100,7 +100,7 @@ OUTPUTS: tuple[Output, ...] = (
     _image('~/segmentation/confidence', 'confidence', lambda *_: 'mono8'),
     _image('~/segmentation/overlay', 'overlay', lambda *_: 'rgb8'),
     _info('~/segmentation/camera_info', 'labels'),
-    Output(POINTS, PointCloud2, frozenset({'points'}), _points, frozenset({'points'})),
+    Output('~/points', PointCloud2, frozenset({'points'}), _points, frozenset({'points'})),
 )
 
 

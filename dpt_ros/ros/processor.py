@@ -6,7 +6,7 @@ publishers: the node, the benchmark and whoever reads a recording call the same 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -26,11 +26,11 @@ from dpt_ros.ros.messages import (
     rectified,
     seconds_of,
 )
-from dpt_ros.ros.outputs import Origin, Output, POINTS
+from dpt_ros.ros.outputs import Origin, Output
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.zoo.store import load
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 import torch
 
 
@@ -83,8 +83,7 @@ class Processor:
         for job in jobs:
             outcome = Outcome(job)
             try:
-                spare = self._spare.get((job.source, POINTS))
-                frame = _decode(outcome, parameters.limits_max_pixels, spare)
+                frame = _decode(outcome, parameters.limits_max_pixels, self._spare_of(job))
             except Exception as error:
                 outcome.error = error
                 yield outcome
@@ -98,6 +97,16 @@ class Processor:
         """Let messages that nobody needs any more be filled again, which spares their memory."""
         for topic, message in outcome.messages.items():
             self._spare[outcome.job.source, topic] = message
+
+    def _spare_of(self, job: Job) -> dict[str, np.ndarray]:
+        """View the data of messages that were given back, by the product that they carry."""
+        last = {output: self._spare.get((job.source, output.topic)) for output in job.outputs}
+        return {
+            product: np.frombuffer(message.data, np.uint8)
+            for output, message in last.items()
+            if message is not None
+            for product in output.reads
+        }
 
     def _run(
         self, group: list[tuple[Frame, Outcome]], wanted: frozenset[str], parameters: Parameters
@@ -137,8 +146,8 @@ class Processor:
         outcome.seconds['encode'] = perf_counter() - started
 
 
-def _decode(outcome: Outcome, max_pixels: int, cloud: PointCloud2 | None) -> Frame:
-    """Read the image of a job and join it with the camera_info that fits it, and an old cloud."""
+def _decode(outcome: Outcome, max_pixels: int, spare: Mapping[str, np.ndarray]) -> Frame:
+    """Read the image of a job and join it with the camera_info that fits it, and spare memory."""
     started, job = perf_counter(), outcome.job
     if isinstance(job.image, CompressedImage):
         pixels = decode_compressed(job.image, max_pixels)
@@ -170,7 +179,6 @@ def _decode(outcome: Outcome, max_pixels: int, cloud: PointCloud2 | None) -> Fra
             references.append(Reference(seconds_of(message.header), depth))
     outcome.seconds['decode'] = perf_counter() - started
     origin, seconds = Origin(job.image.header, info), seconds_of(job.image.header)
-    spare = None if cloud is None else np.frombuffer(cloud.data, np.uint8)
     return Frame(job.source, origin, pixels, camera, seconds, references, job.down, spare)
 
 

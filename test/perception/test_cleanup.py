@@ -5,7 +5,7 @@ from functools import cache
 
 import cv2
 from dpt_ros.perception.camera import Camera
-from dpt_ros.perception.cleanup import clean, flying
+from dpt_ros.perception.cleanup import clean, cut_flying
 from dpt_ros.training.worlds import HELD_OUT, render, View
 from dpt_ros.zoo.store import load
 import numpy as np
@@ -63,6 +63,14 @@ def test_what_goes_in_stays_as_it_is():
 
 CAMERA = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
 RAYS = torch.from_numpy(CAMERA.rays()).permute(2, 0, 1)
+
+
+def flying(depth: torch.Tensor, rays: torch.Tensor, degrees: float, reach: int) -> torch.Tensor:
+    """Return which pixels go; all others stay as they are."""
+    kept = cut_flying(depth, rays, degrees, reach)
+    gone = kept.isnan() & ~depth.isnan()
+    assert torch.equal(kept[~gone].nan_to_num(-1), depth[~gone].nan_to_num(-1))
+    return gone
 
 
 def ramp(low: float, high: float, pixels: int) -> torch.Tensor:

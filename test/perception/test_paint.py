@@ -1,6 +1,6 @@
 """Painting by hand and by OpenCV: what a CPU does and what any other device does are one."""
 
-from dpt_ros.perception.paint import blend, look_up, shade
+from dpt_ros.perception.paint import blend, look_up, quantize, shade
 import pytest
 import torch
 
@@ -46,3 +46,22 @@ def test_depth_has_the_color_of_its_distance_and_what_is_not_finite_is_black():
 def test_a_part_of_a_depth_map_is_shaded_too():
     depth = 30 * torch.rand(HEIGHT, WIDTH, generator=RANDOM)
     assert torch.equal(shade(depth.T, PALETTE, 9.0), shade(depth, PALETTE, 9.0).transpose(0, 1))
+
+
+@pytest.mark.usefixtures('each_way')
+def test_a_share_is_rounded_to_the_nearest_byte():
+    share = torch.tensor([[0.0, 1.0, 0.5], [1.4 / 255, 1.6 / 255, 254.6 / 255]])
+    assert quantize(share).tolist() == [[0, 255, 128], [1, 2, 255]]
+
+
+def test_pictures_go_to_memory_that_is_spare():
+    depth, share = 30 * torch.rand(HEIGHT, WIDTH), torch.rand(HEIGHT, WIDTH)
+    for values, paint in (
+        (IMAGE, lambda spare: blend(IMAGE, TINT, 0.5, spare)),
+        (IMAGE, lambda spare: shade(depth, PALETTE, 9.0, spare)),
+        (LABELS, lambda spare: quantize(share, spare)),
+    ):
+        wanted, spare = paint(None), torch.zeros(values.numel(), dtype=torch.uint8)
+        assert paint(spare).data_ptr() == spare.data_ptr()
+        assert torch.equal(spare.view(values.shape), wanted)
+        assert paint(spare[1:]).data_ptr() != spare[1:].data_ptr()  # too small

@@ -81,13 +81,16 @@ def test_every_checkpoint_takes_a_vga_camera(name: str):
 
 
 @pytest.mark.parametrize('size', [(128, 96), (64, 32), (37, 23), (70, 96)])
-def test_resizing_equals_cubic_of_opencv_on_floats(size: tuple[int, int]):
-    image = noise(64, 48)
+@pytest.mark.parametrize('camera', ['64x48', '3x2', '1x1', '5x200'])
+@pytest.mark.usefixtures('each_way')
+def test_resizing_equals_cubic_of_opencv_on_floats(size: tuple[int, int], camera: str):
+    image = noise(*numbers(camera))
     ours = prepare(torch.from_numpy(image)[None], size, *NEUTRAL)[0].permute(1, 2, 0)
     theirs = cv2.resize(image / 255.0, size, interpolation=cv2.INTER_CUBIC)
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
+@pytest.mark.usefixtures('each_way')
 def test_overshoot_of_the_cubic_is_kept():
     image = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
     image[:, :, 4:] = 255
@@ -96,12 +99,14 @@ def test_overshoot_of_the_cubic_is_kept():
     assert resized.max() > 1.05
 
 
+@pytest.mark.usefixtures('each_way')
 def test_an_image_of_the_right_size_is_only_scaled():
     image = noise(64, 32)
     ours = prepare(torch.from_numpy(image)[None], (64, 32), *NEUTRAL)[0].permute(1, 2, 0)
     np.testing.assert_allclose(ours, image / 255.0, atol=1e-6)
 
 
+@pytest.mark.usefixtures('each_way')
 def test_mean_and_std_go_by_channel_red_first():
     color = torch.tensor([255, 0, 51], dtype=torch.uint8).expand(1, 4, 6, 3)
     out = prepare(color, (6, 4), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -109,6 +114,7 @@ def test_mean_and_std_go_by_channel_red_first():
     np.testing.assert_allclose(out[0, :, 0, 0], wanted, rtol=1e-5)
 
 
+@pytest.mark.usefixtures('each_way')
 def test_each_image_of_a_batch_stays_itself():
     images = [noise(20, 10), 255 - noise(20, 10)]
     both = prepare(torch.from_numpy(np.stack(images)), (32, 32), *NEUTRAL)
@@ -117,6 +123,7 @@ def test_each_image_of_a_batch_stays_itself():
         torch.testing.assert_close(one, alone)
 
 
+@pytest.mark.usefixtures('each_way')
 def test_the_result_is_planes_of_float32():
     out = prepare(torch.from_numpy(noise(20, 10))[None], (64, 32), *NEUTRAL)
     assert (out.shape, out.dtype) == ((1, 3, 32, 64), torch.float32)

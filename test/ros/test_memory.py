@@ -16,6 +16,7 @@ from dpt_ros.ros.processor import Job, Outcome, Processor
 from dpt_ros.zoo.store import load
 import numpy as np
 import pytest
+from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -102,6 +103,20 @@ def test_messages_are_filled_again_where_they_are(way: Way):
     first = {t: m.data.buffer_info() for t, m in way().messages.items() if hasattr(m, 'data')}
     again = {t: m.data.buffer_info() for t, m in way().messages.items() if hasattr(m, 'data')}
     assert len(first) == 7 and first == again
+
+
+def test_what_is_computed_is_computed_in_its_message(way: Way, monkeypatch: pytest.MonkeyPatch):
+    way()
+    copied, fill = [], messages._fill
+
+    def note(message: Image | PointCloud2, values: np.ndarray) -> None:
+        if values.ctypes.data != message.data.buffer_info()[0]:
+            copied.append(message.encoding)
+        fill(message, values)
+
+    monkeypatch.setattr(messages, '_fill', note)
+    way()
+    assert sorted(copied) == ['mono8', 'rgb8']  # the mask, and the image itself
 
 
 def test_no_map_is_copied_on_its_way_from_the_image_to_its_message(
