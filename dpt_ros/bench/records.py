@@ -36,7 +36,7 @@ def keep(results: Mapping[str, Any], folder: Path) -> Path:
     told = results['conditions']
     file = folder / f'{told["date"][:10]}-{told["commit"]}.json'
     file.write_text(to_json(results), encoding='utf-8')
-    cv2.imwrite(str(file.with_suffix('.png')), draw(results['frames'])[..., ::-1])
+    cv2.imwrite(str(file.with_suffix('.png')), draw(results)[..., ::-1])
     (folder / 'README.md').write_text(TITLE + _table(folder), encoding='utf-8')
     return file
 

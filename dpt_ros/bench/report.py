@@ -21,8 +21,12 @@ COLORS = (
     (165, 105, 189),
     (38, 166, 154),
     (190, 190, 190),
+    (110, 150, 210),
+    (170, 200, 235),
+    (210, 225, 245),
 )
-BAR, LEFT, WIDTH, LEGEND = 34, 150, 1100, 60
+BAR, LEFT, WIDTH, LEGEND = 24, 220, 1100, 70
+COLUMNS = 9  # of the legend
 
 
 def to_json(results: Mapping[str, Any]) -> str:
@@ -107,24 +111,35 @@ def _machine(results: Mapping[str, Any]) -> list[str]:
 _ROW = '{:<40}{:>7}{:>8}{:>6}{:>6}{:>7}{:>7}{:>7}'
 
 
-def draw(frames: Mapping[str, Any]) -> np.ndarray:
-    """Draw each size's stages and its baseline as two bars: (H, W, 3) uint8, RGB."""
+def draw(results: Mapping[str, Any]) -> np.ndarray:
+    """
+    Draw bars: each size's stages, its baseline, and latencies of the node if it was measured.
+
+    :return: (H, W, 3) uint8, RGB.
+    """
     bars: list[tuple[str, Sequence[tuple[str, float]]]] = []
-    for size, found in frames.items():
+    for size, found in results['frames'].items():
         stages = [(n, s.median_ms) for n, s in found['stages'].items() if n != 'total']
         baseline = found['baseline']
         bars.append((f'{size} ours', stages))
         around, network = baseline['around_ms'], baseline['network_ms']
         bars.append((f'{size} baseline', [('around', around), ('network', network)]))
+    for run in results.get('node', ()):
+        if run.outputs == 'all' and run.answered:
+            rate = f'{run.rate:g} Hz' if run.rate else 'full speed'
+            many = f' {run.cameras} cam. {run.nodes} n.' if run.cameras > 1 else ''
+            latency = [('latency p50', run.p50_ms), ('to p95', run.p95_ms - run.p50_ms)]
+            latency.append(('to p99', run.p99_ms - run.p95_ms))
+            bars.append((f'{run.size}{many} {rate}', latency))
     names = list(dict.fromkeys(name for _, parts in bars for name, _ in parts))
     color = {name: COLORS[index % len(COLORS)] for index, name in enumerate(names)}
     longest = max(sum(ms for _, ms in parts) for _, parts in bars)
     scale = (WIDTH - LEFT - 100) / longest
     picture = np.full((len(bars) * (BAR + 12) + LEGEND, WIDTH, 3), 255, np.uint8)
     for index, name in enumerate(names):
-        left = 20 + 108 * index
-        cv2.rectangle(picture, (left, 14), (left + 14, 28), color[name], -1)
-        _write(picture, name, (left + 20, 26))
+        left, top = 20 + 108 * (index % COLUMNS), 8 + 24 * (index // COLUMNS)
+        cv2.rectangle(picture, (left, top), (left + 14, top + 14), color[name], -1)
+        _write(picture, name, (left + 20, top + 12))
     for index, (title, parts) in enumerate(bars):
         top, x = LEGEND + index * (BAR + 12), float(LEFT)
         _write(picture, title, (8, top + BAR // 2 + 4))

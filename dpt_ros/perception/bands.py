@@ -5,7 +5,7 @@ They stand in `loops`, which is imported only where it is used: a GPU has no nee
 is optional and takes its time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
@@ -55,7 +55,7 @@ def in_bands(loop: Callable[..., None], rows: int, *arguments: Any) -> None:
         of which tensors become arrays that share their memory, or copies of what does not lie in
         it in order: so a loop is compiled for one kind of array, and none is to be written to.
     """
-    given = [one.contiguous().numpy() if isinstance(one, Tensor) else one for one in arguments]
+    given = _arrays(arguments)
     bands = min(torch.get_num_threads(), rows)
     edges = [rows * band // bands for band in range(bands + 1)]
     mine, *others = pairwise(edges)
@@ -63,6 +63,15 @@ def in_bands(loop: Callable[..., None], rows: int, *arguments: Any) -> None:
     loop(*mine, *given)
     for other in running:
         other.result()
+
+
+def alone(loop: Callable[..., None], rows: int, *arguments: Any) -> None:
+    """Run a loop over rows in this thread: to wake another would take as long as a short one."""
+    loop(0, rows, *_arrays(arguments))
+
+
+def _arrays(arguments: Iterable[Any]) -> list[Any]:
+    return [one.contiguous().numpy() if isinstance(one, Tensor) else one for one in arguments]
 
 
 def room(spare: Tensor | None, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -7,7 +7,8 @@ steps are linear and separable, so together they are one small matrix for rows a
 columns; applied to a tile at a time, nothing larger than a tile of scores exists.
 """
 
-from functools import lru_cache
+from functools import lru_cache, reduce
+import operator
 
 from dpt_ros.perception.bands import in_bands, loops_for
 from dpt_ros.perception.resample import taps
@@ -45,11 +46,19 @@ def classify(
     across, of_columns = _taps(width, size[1], restore)
     down, of_rows = _taps(height, size[0], restore)
     lacking = max(0, of_columns.shape[1] - width), max(0, of_rows.shape[1] - height)
-    scores = F.pad(scores.float(), (0, lacking[0], 0, lacking[1]))
+    if any(lacking):
+        scores = F.pad(scores, (0, lacking[0], 0, lacking[1]))
+    scores = scores.float().permute(0, 2, 3, 1)  # as the network's convolutions leave them
     for image, winner, sure in zip(scores, labels, confidence, strict=True):
         weights = across, of_columns.T, down, of_rows
         in_bands(loops.classify, size[0], image, *weights, winner, sure)
     return labels, confidence
+
+
+def among(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """Find the pixels of labels (B, H, W) that are of one of some classes: (B, H, W) bool."""
+    given = labels.numpy() if labels.device.type == 'cpu' else labels  # ten times faster there
+    return torch.as_tensor(reduce(operator.or_, (given == one for one in classes)))
 
 
 def _in_tiles(scores: Tensor, restore: Restore, labels: Tensor, confidence: Tensor) -> None:

@@ -6,7 +6,7 @@ Shapes: B batch, (H, W) the map.
 
 import math
 
-from dpt_ros.perception.bands import in_bands, loops_for, room
+from dpt_ros.perception.bands import alone, in_bands, loops_for, room
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
     if loops := loops_for(depth):
         cleaned, rows = torch.empty(depth.shape), depth.shape[0] * depth.shape[1]
         flat = (None if one is None else one.reshape(rows, -1) for one in (depth, sky, cleaned))
-        in_bands(loops.clean, rows, *flat, below, np.float32(far))
+        alone(loops.clean, rows, *flat, below, np.float32(far))
         return cleaned
     nothing = depth > far
     if sky is not None:
@@ -54,13 +54,13 @@ def cut_flying(
     :param spare: memory for the result, see `bands.room`.
     :return: (H, W) float32, NaN where a pixel floats.
     """
-    tangent, inverse = math.tan(math.radians(degrees)), 1 / depth
+    tangent = math.tan(math.radians(degrees))
     if loops := loops_for(depth):
         kept = room(spare, *depth.shape)
         numbers = np.float32(tangent), reach, np.float32(1 / _STRAIGHT)
-        in_bands(loops.cut_flying, len(depth), depth, inverse, rays, *numbers, kept)
+        in_bands(loops.cut_flying, len(depth), depth, rays, *numbers, kept)
         return kept
-    found = torch.zeros(depth.shape, dtype=torch.bool, device=depth.device)
+    found, inverse = torch.zeros(depth.shape, dtype=torch.bool, device=depth.device), 1 / depth
     for axis in (0, 1):
         pairs = depth.shape[axis] - 1
         if pairs < 2:

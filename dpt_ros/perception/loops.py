@@ -23,14 +23,14 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
     """
     Resample class scores, and find the best class of each pixel.
 
-    :param scores: (K, h, w) float32.
+    :param scores: (h, w, K) float32.
     :param across: (W,) int32, the first of the T columns of scores that a column of pixels depends
         on, and `of_columns`, (T, W) float32, their weights; T is a multiple of 4.
     :param down: (H,) int32, likewise of rows, and `of_rows`, (H, T) float32.
     :param labels: (H, W) integer, written: the first of equal winners.
     :param confidence: (H, W) float32, written: the softmax probability of the winner.
     """
-    classes, width, taps = len(scores), len(across), of_rows.shape[1]
+    classes, width, taps = scores.shape[2], len(across), of_rows.shape[1]
     wide = np.empty((taps, classes, width), _FLOAT)  # rows of scores in turn, as wide as pixels
     fine = np.empty((classes, _SLICE), _FLOAT)
     best, total = np.empty(_SLICE, _FLOAT), np.empty(_SLICE, _FLOAT)
@@ -40,8 +40,9 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
         while done < down[y] + taps:
             for k in range(classes):
                 for t in range(0, of_columns.shape[0], 4):
-                    columns = scores[k, done][t:]
-                    _add_columns(columns, across, of_columns[t:], t == 0, wide[done % taps, k])
+                    columns = scores[done, t:].ravel()[k:]
+                    weights, into = of_columns[t:], wide[done % taps, k]
+                    _add_columns(columns, classes, across, weights, t == 0, into)
             done += 1
         for left in range(0, width, _SLICE):
             count = min(_SLICE, width - left)
@@ -104,13 +105,19 @@ def _normalize(colors, starts, taps, offset, factor, fed):
 
 
 @compiled
-def _add_columns(columns, starts, taps, begin, wide):
-    """Add four neighbors, weighted, to each of `wide`, of which nothing counts at the begin."""
+def _add_columns(columns, step, starts, taps, begin, wide):
+    """
+    Add four neighbors, weighted, to each of `wide`, of which nothing counts at the begin.
+
+    :param step: from one neighbor to the next.
+    """
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
+    twice = 2 * step
+    next_but_one = columns[twice:]
     for x in range(len(wide)):
-        at = starts[x]
-        left = of_a[x] * columns[at] + of_b[x] * columns[at + 1]
-        right = of_c[x] * columns[at + 2] + of_d[x] * columns[at + 3]
+        at = step * starts[x]
+        left = of_a[x] * columns[at] + of_b[x] * columns[at + step]
+        right = of_c[x] * next_but_one[at] + of_d[x] * next_but_one[at + step]
         wide[x] = left + right if begin else wide[x] + (left + right)
 
 
@@ -188,11 +195,11 @@ def clean(first, last, depth, sky, cleaned, below, far):
 
 
 @compiled
-def cut_flying(first, last, depth, inverse, rays, tangent, reach, straight, kept):
+def cut_flying(first, last, depth, rays, tangent, reach, straight, kept):
     """
     Take out pixels that float between a near surface and a far one: `cleanup.cut_flying`.
 
-    :param depth: (H, W) float32, metres; `inverse` (H, W) float32 is 1 over it.
+    :param depth: (H, W) float32, metres.
     :param rays: (2, H, W) float32.
     :param tangent: of the smallest angle between ray and surface.
     :param straight: how far off its neighbors' line a pixel still is on it, of its inverse depth.
@@ -201,7 +208,13 @@ def cut_flying(first, last, depth, inverse, rays, tangent, reach, straight, kept
     height, width = depth.shape
     found, ramp, line = np.empty((3, width), np.uint8)
     slope, other = np.empty(width, _FLOAT), np.empty(width, _FLOAT)
+    inverse = np.empty((8 * reach + 1, width), _FLOAT)  # of rows in turn: those around a row
+    rows, done = len(inverse), max(0, first - 4 * reach)
     for y in range(first, last):
+        while done < min(height, y + 4 * reach + 1):
+            _invert(depth[done], inverse[done % rows])
+            done += 1
+        here = inverse[y % rows]
         found[:] = 0
         if width > 2:
             _slopes(depth[y], depth[y][1:], rays[0, y], rays[0, y][1:], tangent, slope, width - 1)
@@ -209,11 +222,11 @@ def cut_flying(first, last, depth, inverse, rays, tangent, reach, straight, kept
             ramp[0] = ramp[width - 1] = 0
             for step in (reach, 2 * reach):
                 line[:] = 0
-                row, twice = inverse[y], 2 * step
+                twice = 2 * step
                 inner = width - twice
                 if inner > 0:
-                    _in_line(row, row[step:], row[twice:], straight, line, inner)
-                    _in_line(row[twice:], row[step:], row, straight, line[twice:], inner)
+                    _in_line(here, here[step:], here[twice:], straight, line, inner)
+                    _in_line(here[twice:], here[step:], here, straight, line[twice:], inner)
                 _add_bent(ramp, line, found, width)
         if 0 < y < height - 1:
             _slopes(depth[y - 1], depth[y], rays[1, y - 1], rays[1, y], tangent, slope, width)
@@ -221,16 +234,21 @@ def cut_flying(first, last, depth, inverse, rays, tangent, reach, straight, kept
             _steep(slope, other, ramp, width)
             for step in (reach, 2 * reach):
                 line[:] = 0
-                here = inverse[y]
                 if y + 2 * step < height:
-                    below = inverse[y + step]
-                    _in_line(here, below, inverse[y + 2 * step], straight, line, width)
+                    below, last_below = inverse[(y + step) % rows], inverse[(y + 2 * step) % rows]
+                    _in_line(here, below, last_below, straight, line, width)
                 if y >= 2 * step:
-                    above = inverse[y - step]
-                    _in_line(here, above, inverse[y - 2 * step], straight, line, width)
+                    above, last_above = inverse[(y - step) % rows], inverse[(y - 2 * step) % rows]
+                    _in_line(here, above, last_above, straight, line, width)
                 _add_bent(ramp, line, found, width)
         for x in range(width):
             kept[y, x] = _FLOAT(np.nan) if found[x] else depth[y, x]
+
+
+@compiled
+def _invert(values, inverse):
+    for x in range(len(values)):
+        inverse[x] = _FLOAT(1) / values[x]
 
 
 @compiled

@@ -7,10 +7,10 @@ waits for the device, so whoever runs them (`runtime`) may capture or compile th
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 
 from dpt_ros.model.dpt import DPT, join
-from dpt_ros.perception.classify import classify
+from dpt_ros.perception.classify import among, classify
 from dpt_ros.perception.preprocess import feed, network_size
 from dpt_ros.perception.program import Program, Tensors
 from dpt_ros.perception.runtime import Network, NetworkError, Runtime
@@ -110,15 +110,16 @@ class Networks:
             maps['segmentation believable'] = total.isfinite()
             labels, maps['confidence'] = classify(scores, look.size, self._restore_scores)
             if self._sky:
-                maps['sky'] = reduce(torch.logical_or, (labels == one for one in self._sky))
+                maps['sky'] = among(labels, self._sky)
             if look.min_confidence > 0 and self.labels is not None:
                 sure = maps['confidence'] >= look.min_confidence
                 labels = labels.masked_fill_(~sure, self.labels.unlabelled)
             maps['labels'] = labels
         if 'depth' in raw and self._depth is not None:
-            finite = raw['depth'].isfinite()
-            maps['depth believable'] = finite.flatten(1).any(dim=1)
-            known = raw['depth'].masked_fill(~finite, torch.nan)  # lest infinite pass for far
+            depth, nothing = raw['depth'].float(), -torch.inf
+            largest = depth.nan_to_num(nothing, nothing, nothing).amax(dim=(1, 2))
+            maps['depth believable'] = largest > nothing
+            known = depth.mul(0).add_(depth)  # NaN where infinite, lest it pass for far
             maps['own'] = depth_of_weights(known, self._depth, look.size)
         return maps
 

@@ -6,7 +6,7 @@ of the time.
 """
 
 import cv2
-from dpt_ros.perception.bands import in_bands, loops_for, room
+from dpt_ros.perception.bands import alone, in_bands, loops_for, room
 import numpy as np
 import torch
 from torch import Tensor
@@ -66,6 +66,6 @@ def quantize(share: Tensor, spare: Tensor | None = None) -> Tensor:
     """
     if loops := loops_for(share):
         steps = room(spare, *share.shape, dtype=torch.uint8)
-        in_bands(loops.quantize, len(share), share, steps)
+        alone(loops.quantize, len(share), share, steps)
         return steps
     return (share * 255).round_().to(torch.uint8)

@@ -6,7 +6,6 @@ lays out the products. Each is a pure function of tensors that never waits for t
 whoever runs them (`runtime`) may capture them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 import math
@@ -97,7 +96,7 @@ class Finisher:
         if depth_resize is not None:
             self._depth_side = min(depth_resize.width, depth_resize.height)
         if labels is not None:
-            self._colors = _table(labels.colors, device)
+            self._colors = _color_table(labels, device)
         turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)
         red_to_blue = np.ascontiguousarray(turbo[::-1, 0, ::-1])
         self._turbo = torch.from_numpy(red_to_blue).to(device)  # near is red
@@ -244,17 +243,17 @@ def _encode_depth(depth: Tensor, options: Options) -> Tensor:
     return depth.masked_fill(~depth.isfinite(), options.depth_invalid_value)
 
 
-def _table(colors: Sequence[tuple[int, int, int]], device: torch.device) -> Tensor:
+def _color_table(labels: Labels, device: torch.device) -> Tensor:
     """Make a table of colors, (N, 3) uint8, in which every label has a row, unlabelled too."""
-    rows = torch.zeros((256 if len(colors) <= 255 else 65536, 3), dtype=torch.uint8)
-    rows[: len(colors)] = torch.tensor(colors, dtype=torch.uint8)
+    rows = torch.zeros((labels.unlabelled + 1, 3), dtype=torch.uint8)
+    rows[: len(labels.colors)] = torch.tensor(labels.colors, dtype=torch.uint8)
     return rows.to(device)
 
 
 @lru_cache(maxsize=8)
 def _class_table(labels: Labels, excluded: str, only: str, device: torch.device) -> Tensor:
     """Say of each label whether its points stay, (N,) bool; unlabelled ones are no class."""
-    table = torch.full((256 if len(labels.names) <= 255 else 65536,), not only)
+    table = torch.full((labels.unlabelled + 1,), not only)
     for parameter, text, stays in (('only', only, True), ('exclude', excluded, False)):
         names = class_names(text)
         if unknown := [name for name in names if name not in labels.names]:

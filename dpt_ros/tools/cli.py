@@ -619,7 +619,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         arguments.json.write_text(to_json(results), encoding='utf-8')
     if arguments.plot is not None:
-        cv2.imwrite(str(arguments.plot), draw(results['frames'])[..., ::-1])
+        cv2.imwrite(str(arguments.plot), draw(results)[..., ::-1])
     if arguments.keep is not None:
         print(f'kept as {keep(results, arguments.keep)}')
 

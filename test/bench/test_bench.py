@@ -1,6 +1,7 @@
 """The benchmark measures what it says it measures. No time is judged here."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 import json
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from dpt_ros.bench.frames import (
 )
 from dpt_ros.bench.loading import bench_loading, measure
 from dpt_ros.bench.networks import bench_networks, Case, CASES, count_flops, UNRELEASED
+from dpt_ros.bench.node import Latency
 from dpt_ros.bench.records import keep
-from dpt_ros.bench.report import COLORS, draw, table, to_json
+from dpt_ros.bench.report import BAR, COLORS, draw, table, to_json
 from dpt_ros.bench.startup import bench_startup
 from dpt_ros.bench.twins import adopt, build_twins, LABELS
 from dpt_ros.conditions import conditions
@@ -161,10 +163,21 @@ def test_results_are_told_in_all_three_ways(results: dict):
     again = json.loads(to_json(results))
     (found,) = again['frames'].values()
     assert found['stages']['network']['median_ms'] > 0
-    shown = draw(results['frames'])
+    shown = draw(results)
     assert (shown.shape[2], shown.dtype) == (3, np.uint8)
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 9  # a color each stage
     assert len(set(COLORS)) == len(COLORS) >= len({*found['stages'], 'around'} - {'total'})
+
+
+def test_latencies_of_the_node_are_drawn_where_it_answered(results: dict):
+    answered = Latency('640x480', 30.0, 'all', 1, 1, 120, 40, 10.0, 90.0, 100.0, 120.0)
+    silent = replace(answered, answered=0, p50_ms=np.nan, p95_ms=np.nan, p99_ms=np.nan)
+    alone = replace(answered, outputs='~/depth')
+    frames, with_node = draw(results), draw(results | {'node': [answered, silent, alone]})
+    assert 0 < len(with_node) - len(frames) < len(frames) / 2  # one bar more, beside two
+    last = with_node[-BAR:].reshape(-1, 3)
+    to_p50, to_p95, to_p99 = ((last == color).all(axis=1).sum() for color in COLORS[-3:])
+    assert to_p50 > to_p99 > to_p95 > 0  # 90, 20 and 10 ms
 
 
 def test_networks_are_held_against_the_rate_of_the_machine(results: dict):

@@ -47,7 +47,7 @@ def metres_of_inverse(
     inverse: Tensor, factor: float | Tensor = 1.0, offset: float | Tensor = 0.0
 ) -> Tensor:
     """Return 1 / (factor * inverse + offset), (B, H, W) metres, never behind the camera."""
-    return 1 / (factor * inverse + offset).clamp_min(1 / FARTHEST)
+    return inverse.mul(factor).add_(offset).clamp_min_(1 / FARTHEST).reciprocal_()
 
 
 def restore_size(depth: Tensor, size: tuple[int, int], restore: Restore) -> Tensor:
