@@ -11,6 +11,7 @@ from dpt_ros.model.dpt import DPT
 from dpt_ros.perception.capture import Capture, capture_graph, Captured
 from dpt_ros.perception.compiled import Compiled, Log
 from dpt_ros.perception.program import Program, stage, Tensors
+from dpt_ros.perception.winograd import use_winograd
 import torch
 from torch import Tensor
 
@@ -165,6 +166,7 @@ class Runtime:
     def compiled(self, network: DPT) -> Callable[[Tensor, Collection[str]], Tensors]:
         """Return a network as this runtime calls it."""
         if self.name not in BACKENDS:
+            use_winograd(network)
             return network
         return Compiled(network, BACKENDS[self.name], self._log, self.fall_back)
 
@@ -188,7 +190,7 @@ class Network:
         """Move the network there; its convolutions run channels last, which all devices prefer."""
         self.device, self.dtype = device, dtype
         self._network = network.to(device, dtype).to(memory_format=torch.channels_last)
-        self._run = self._network if runtime is None else runtime.compiled(self._network)
+        self._run = (runtime or Runtime()).compiled(self._network)
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, wanted: Collection[str]) -> Tensors:
