@@ -32,19 +32,19 @@ def measure_ceiling(
     """
     rates = {}
     for dtype in PRECISIONS[device.type]:
-        found = [_matrix_rate(device, dtype, side) for side in sides or SIDES[device.type]]
-        rates[str(dtype).removeprefix('torch.')] = max(found) / 1e9
+        found = [matrix_gflops(device, dtype, side) for side in sides or SIDES[device.type]]
+        rates[str(dtype).removeprefix('torch.')] = max(found)
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = _best(device, lambda: target.copy_(source))
     return Ceiling(rates, 2 * size / seconds / 1e9)
 
 
-def _matrix_rate(device: torch.device, dtype: torch.dtype, side: int) -> float:
-    """Return the FLOP/s of a product of matrices (side, side)."""
+def matrix_gflops(device: torch.device, dtype: torch.dtype, side: int) -> float:
+    """Return the GFLOP/s of a product of matrices (side, side)."""
     one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(one)
-    return 2 * side**3 / _best(device, lambda: torch.mm(one, other, out=product))
+    return 2e-9 * side**3 / _best(device, lambda: torch.mm(one, other, out=product))
 
 
 def _best(device: torch.device, act: Callable[[], Tensor]) -> float:

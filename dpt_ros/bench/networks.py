@@ -2,7 +2,8 @@
 Networks alone, of random weights, against the matrix rate of the machine.
 
 A network's operations are counted (torch.utils.flop_counter), so its share of the measured matrix
-rate tells what of its time is its own and what is overhead.
+rate tells what of its time is its own and what is overhead. The rate is measured before each run
+anew: machines, virtual ones above all, are not as fast at every time.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
-from dpt_ros.bench.ceilings import Ceiling, synchronize
+from dpt_ros.bench.ceilings import matrix_gflops, SIDES, synchronize
 from dpt_ros.model.dpt import freeze
 from dpt_ros.perception.capture import capture_graph
 from dpt_ros.perception.program import Tensors
@@ -47,7 +48,7 @@ CASES = {  # by kind of device; what takes seconds a frame on a CPU is measured 
         Case(['depth_anything_v2_large'], 672, 378, (1, 8)),
     ),
 }
-REPEATS = {'cpu': 3, 'cuda': 30}
+REPEATS = {'cpu': 7, 'cuda': 30}
 WARM_UP = {'cpu': 1, 'cuda': 5}
 
 
@@ -65,18 +66,23 @@ class Timing:
     median_ms: float
     p95_ms: float
     gflops_per_second: float
-    share: float  # of the matrix rate of this device and precision
+    matrix_gflops: float  # GFLOP/s of a product of matrices in the same precision
+    share: float  # of that rate, measured right before: the median
 
 
 def bench_networks(
     cases: Sequence[Case],
     device: torch.device,
     dtype: torch.dtype,
-    ceiling: Ceiling,
     show: Callable[[], object],
+    side: int = 0,
 ) -> list[Timing]:
-    """Measure each case with each of its batches, on a GPU eager and as a graph."""
-    found = []
+    """
+    Measure each case with each of its batches, on a GPU eager and as a graph.
+
+    :param side: of the square matrices beside them; 0: the largest of `SIDES`.
+    """
+    found, side = [], side or SIDES[device.type][-1]
     for case in cases:
         entries = [_entry(name) for name in case.networks]
         networks = [Network(freeze(build(entry)), device, dtype) for entry in entries]
@@ -89,8 +95,8 @@ def bench_networks(
                 _, ways['graph'] = capture_graph(eager, device)
             flops = count_flops(entries, image.shape)
             for how, way in ways.items():
-                times = _times(way, device, show)
-                found.append(_timing(case, batch, dtype, how, flops, times, ceiling))
+                runs = _runs(way, partial(matrix_gflops, device, dtype, side), device, show)
+                found.append(_timing(case, batch, dtype, how, flops, runs))
     return found
 
 
@@ -115,33 +121,31 @@ def _run(networks: Sequence[Network], tasks: Sequence[Sequence[str]], image: Ten
     return raw
 
 
-def _times(
-    way: Callable[[], object], device: torch.device, show: Callable[[], object]
-) -> list[float]:
-    """Return the seconds of each run after those that warm up."""
-    times, warm_up = list[float](), WARM_UP[device.type]
+def _runs(
+    way: Callable[[], object],
+    rate: Callable[[], float],
+    device: torch.device,
+    show: Callable[[], object],
+) -> np.ndarray:
+    """Return seconds of each run after those that warm up, and the rate just before: (N, 2)."""
+    runs, warm_up = [], WARM_UP[device.type]
     for _ in range(warm_up + REPEATS[device.type]):
+        gflops = rate()
         synchronize(device)
         started = perf_counter()
         way()
         synchronize(device)
-        times.append(perf_counter() - started)
+        runs.append((perf_counter() - started, gflops))
         show()
-    return times[warm_up:]
+    return np.array(runs[warm_up:])
 
 
 def _timing(
-    case: Case,
-    batch: int,
-    dtype: torch.dtype,
-    how: str,
-    flops: int,
-    times: Sequence[float],
-    ceiling: Ceiling,
+    case: Case, batch: int, dtype: torch.dtype, how: str, flops: int, runs: np.ndarray
 ) -> Timing:
     precision = str(dtype).removeprefix('torch.')
-    median, p95 = (float(np.percentile(times, rank)) for rank in (50, 95))
-    rate = flops / median / 1e9
+    seconds, matrix_gflops = runs.T
+    median, p95 = (float(np.percentile(seconds, rank)) for rank in (50, 95))
     return Timing(
         ' + '.join(case.networks),
         case.width,
@@ -152,8 +156,9 @@ def _timing(
         flops / 1e9,
         median * 1e3,
         p95 * 1e3,
-        rate,
-        rate / ceiling.matrix_gflops[precision],
+        flops / median / 1e9,
+        float(np.median(matrix_gflops)),
+        float(np.median(flops / 1e9 / seconds / matrix_gflops)),
     )
 
 

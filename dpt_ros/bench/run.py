@@ -76,9 +76,9 @@ def _bench_machine(
     ceilings, timings = {}, []
     chosen = choose_device(device)
     for where in dict.fromkeys((torch.device('cpu'), chosen)):
-        ceilings[where.type] = ceiling = measure_ceiling(where)
+        ceilings[where.type] = measure_ceiling(where)
         show()
         if where == chosen:
             dtype = choose_precision('auto', where)
-            timings = bench_networks(CASES[where.type], where, dtype, ceiling, show)
+            timings = bench_networks(CASES[where.type], where, dtype, show)
     return ceilings, timings

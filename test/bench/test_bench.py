@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import cv2
+from dpt_ros.bench import networks as bench
 from dpt_ros.bench.baseline import Baseline
 from dpt_ros.bench.ceilings import Ceiling, measure_ceiling
 from dpt_ros.bench.frames import (
@@ -75,7 +76,7 @@ def results() -> Iterator[dict]:
     yield {
         'conditions': conditions(),
         'ceilings': {'cpu': ceiling},
-        'networks': bench_networks(small, CPU, torch.float32, ceiling, lambda: None),
+        'networks': bench_networks(small, CPU, torch.float32, lambda: None, side=64),
         'startup': bench_startup(1, lambda: None),
         'network': network,
         'network_ratio': network['network_ratio'],
@@ -186,8 +187,19 @@ def test_networks_are_held_against_the_rate_of_the_machine(results: dict):
     assert two.gflops == pytest.approx(2 * one.gflops)
     for timing in (one, two):
         assert timing.gflops_per_second == pytest.approx(timing.gflops / timing.median_ms * 1e3)
-        rate = results['ceilings']['cpu'].matrix_gflops['float32']
-        assert timing.share == pytest.approx(timing.gflops_per_second / rate)
+        assert timing.matrix_gflops > 0 and timing.share > 0
+
+
+def test_the_share_is_of_the_rate_measured_right_before_each_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bench, 'REPEATS', {'cpu': 3})
+    ticks = iter([0, 9, 10, 12, 20, 22, 30, 34])  # runs of 9 (warming up), 2, 2 and 4 seconds
+    monkeypatch.setattr(bench, 'perf_counter', lambda: next(ticks))
+    rates = iter([1.0, 50.0, 100.0, 25.0])
+    monkeypatch.setattr(bench, 'matrix_gflops', lambda *_: next(rates))
+    monkeypatch.setattr(bench, 'count_flops', lambda *_: 100e9)
+    (timing,) = bench_networks([Case(['dpt_tiny'], 64, 64)], CPU, torch.float32, lambda: None)
+    assert (timing.median_ms, timing.gflops_per_second) == (2000, 50)
+    assert (timing.matrix_gflops, timing.share) == (50, 1)  # of 1, 1/2 and 1
 
 
 def test_a_ceiling_is_what_a_product_of_matrices_reaches(monkeypatch: pytest.MonkeyPatch):
