@@ -20,6 +20,7 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     'commit': lambda r: str(r['conditions']['commit']),
     'machine': lambda r: '{cpu}, {cores} cores'.format(**r['conditions']),
     'GPU': lambda r: str(r['conditions']['gpu']),
+    'runtime': lambda r: r['conditions'].get('runtime', 'eager'),
     'threads': lambda r: str(r['conditions']['threads']),
     'load before': lambda r: str(r['conditions']['load average'][0]),
     'network ratio': lambda r: f'{r["network_ratio"]:.2f}',
@@ -31,10 +32,10 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def keep(results: Mapping[str, Any], folder: Path) -> Path:
-    """File results in a folder by date and commit, and write its table anew; return the JSON."""
+    """File results by date, commit and runtime, and write the table anew; return the JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     told = results['conditions']
-    file = folder / f'{told["date"][:10]}-{told["commit"]}.json'
+    file = folder / f'{told["date"][:10]}-{told["commit"]}-{told["runtime"]}.json'
     file.write_text(to_json(results), encoding='utf-8')
     cv2.imwrite(str(file.with_suffix('.png')), draw(results)[..., ::-1])
     (folder / 'README.md').write_text(TITLE + _table(folder), encoding='utf-8')

@@ -12,7 +12,7 @@ from dpt_ros.bench.networks import bench_networks, CASES, Timing
 from dpt_ros.bench.node import bench_node
 from dpt_ros.bench.startup import bench_startup
 from dpt_ros.conditions import conditions
-from dpt_ros.perception.runtime import choose_device, choose_precision
+from dpt_ros.perception.runtime import choose_device, choose_precision, choose_runtime
 import torch
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080))
@@ -44,7 +44,8 @@ def bench(
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    told = conditions()  # its load is not yet ours
+    kind = choose_runtime(runtime, choose_device(device))
+    told = {**conditions(), 'runtime': kind}  # the load is not yet ours
     ceilings, networks = _bench_machine(device, show)
     network = bench_network(frames, device, runtime, show)
     results: dict[str, Any] = {

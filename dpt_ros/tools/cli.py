@@ -366,7 +366,7 @@ def _add_bench(commands: Commands) -> None:
         nargs='?',
         const=Path('docs/benchmarks'),
         metavar='FOLDER',
-        help='file JSON and picture in a folder by date and commit, with a table (%(const)s)',
+        help='file JSON and picture by date and commit in a folder with a table (%(const)s)',
     )
     bench.set_defaults(run=_bench)
 

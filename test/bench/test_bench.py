@@ -222,10 +222,10 @@ def test_a_start_is_told_in_its_steps(results: dict):
 
 
 def test_results_are_kept_with_a_table_of_all(results: dict, tmp_path: Path):
-    told = {**results['conditions'], 'commit': 'abc', 'date': '2026-01-02T03:04:05+00:00'}
-    file = keep({**results, 'conditions': told}, tmp_path)
+    told = {**results['conditions'], 'date': '2026-01-02T03:04:05+00:00', 'runtime': 'eager'}
+    file = keep({**results, 'conditions': {**told, 'commit': 'abc'}}, tmp_path)
     other = keep({**results, 'conditions': {**told, 'commit': 'def'}}, tmp_path)
-    assert (file.name, other.name) == ('2026-01-02-abc.json', '2026-01-02-def.json')
+    assert (file.name, other.name) == ('2026-01-02-abc-eager.json', '2026-01-02-def-eager.json')
     assert cv2.imread(str(file.with_suffix('.png'))) is not None
     rows = (tmp_path / 'README.md').read_text(encoding='utf-8').splitlines()
     assert [row.split('|')[2].strip() for row in rows if row.startswith('| [')] == ['def', 'abc']
