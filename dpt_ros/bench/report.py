@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 import json
+import math
 from typing import Any
 
 import cv2
@@ -30,8 +31,8 @@ COLUMNS = 9  # of the legend
 
 
 def to_json(results: Mapping[str, Any]) -> str:
-    """Write results as JSON; what is a dataclass becomes an object."""
-    return json.dumps(results, indent=2, default=_plain) + '\n'
+    """Write results as JSON; what is a dataclass becomes an object, and what is no number null."""
+    return json.dumps(_plain(results), indent=2, allow_nan=False) + '\n'
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -157,6 +158,13 @@ def _write(picture: np.ndarray, text: str, at: tuple[int, int]) -> None:
 
 
 def _plain(value: Any) -> Any:
+    """Return what JSON knows."""
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    return value.item()  # of NumPy
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

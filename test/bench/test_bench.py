@@ -177,6 +177,7 @@ def test_latencies_of_the_node_are_drawn_where_it_answered(results: dict):
     frames, with_node = draw(results), draw(results | {'node': [answered, silent, alone]})
     assert 0 < len(with_node) - len(frames) < len(frames) / 2  # one bar more, beside two
     last = with_node[-BAR:].reshape(-1, 3)
+    assert '"p50_ms": null' in to_json({'node': [silent]})
     to_p50, to_p95, to_p99 = ((last == color).all(axis=1).sum() for color in COLORS[-3:])
     assert to_p50 > to_p99 > to_p95 > 0  # 90, 20 and 10 ms
 
