@@ -1,6 +1,6 @@
 """What this machine can do at most: the rates that a network's time is held against."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -36,19 +36,24 @@ def measure_ceiling(
         rates[str(dtype).removeprefix('torch.')] = max(found)
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    seconds = _best(device, lambda: target.copy_(source))
+    seconds = min(_times(device, lambda: target.copy_(source)))
     return Ceiling(rates, 2 * size / seconds / 1e9)
 
 
-def matrix_gflops(device: torch.device, dtype: torch.dtype, side: int) -> float:
-    """Return the GFLOP/s of a product of matrices (side, side)."""
+def matrix_gflops(
+    device: torch.device,
+    dtype: torch.dtype,
+    side: int,
+    choose: Callable[[Sequence[float]], float] = min,
+) -> float:
+    """Return the GFLOP/s of a product of matrices (side, side), by `choose` of their seconds."""
     one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(one)
-    return 2e-9 * side**3 / _best(device, lambda: torch.mm(one, other, out=product))
+    return 2e-9 * side**3 / choose(_times(device, lambda: torch.mm(one, other, out=product)))
 
 
-def _best(device: torch.device, act: Callable[[], Tensor]) -> float:
-    """Return the seconds of the fastest of some runs, the first left out."""
+def _times(device: torch.device, act: Callable[[], Tensor]) -> list[float]:
+    """Return the seconds of some runs, the first left out."""
     times = []
     for _ in range(1 + REPEATS):
         synchronize(device)
@@ -56,7 +61,7 @@ def _best(device: torch.device, act: Callable[[], Tensor]) -> float:
         act()
         synchronize(device)
         times.append(perf_counter() - started)
-    return min(times[1:])
+    return times[1:]
 
 
 def synchronize(device: torch.device) -> None:

@@ -9,6 +9,7 @@ anew: machines, virtual ones above all, are not as fast at every time.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from time import perf_counter
 
 from dpt_ros.bench.ceilings import matrix_gflops, SIDES, synchronize
@@ -95,7 +96,8 @@ def bench_networks(
                 _, ways['graph'] = capture_graph(eager, device)
             flops = count_flops(entries, image.shape)
             for how, way in ways.items():
-                runs = _runs(way, partial(matrix_gflops, device, dtype, side), device, show)
+                rate = partial(matrix_gflops, device, dtype, side, median)  # as of the network
+                runs = _runs(way, rate, device, show)
                 found.append(_timing(case, batch, dtype, how, flops, runs))
     return found
 
@@ -145,7 +147,7 @@ def _timing(
 ) -> Timing:
     precision = str(dtype).removeprefix('torch.')
     seconds, matrix_gflops = runs.T
-    median, p95 = (float(np.percentile(seconds, rank)) for rank in (50, 95))
+    p50, p95 = (float(np.percentile(seconds, rank)) for rank in (50, 95))
     return Timing(
         ' + '.join(case.networks),
         case.width,
@@ -154,9 +156,9 @@ def _timing(
         precision,
         how,
         flops / 1e9,
-        median * 1e3,
+        p50 * 1e3,
         p95 * 1e3,
-        flops / median / 1e9,
+        flops / p50 / 1e9,
         float(np.median(matrix_gflops)),
         float(np.median(flops / 1e9 / seconds / matrix_gflops)),
     )

@@ -1,8 +1,10 @@
 """
 The long run: the node with its defaults beside a steady camera, for as long as one likes.
 
-`make soak` runs this for 30 minutes. It leaves a picture of memory and
-latency over time, its numbers as JSON, and ends with code 1 where a promise is broken.
+`make soak` runs this for 30 minutes. It leaves a picture of memory and latency over time, its
+numbers as JSON, and ends with code 1 where a promise is broken. Virtual machines are not as fast
+at every time: once a second it times a small piece of work of its own, and a machine that is
+slower at the end than in the beginning excuses as much latency.
 """
 
 import argparse
@@ -13,7 +15,7 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
-from time import monotonic
+from time import monotonic, thread_time
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
@@ -38,6 +40,7 @@ class Run:
     memory: list[float]  # resident, MB
     threads: list[int]
     files: list[int]  # descriptors
+    pace: list[float]  # of the machine: CPU milliseconds of the same small work
     answered: list[float]  # when an answer came
     latency: list[float]  # from the stamp of its image until then, ms
     sent: int
@@ -55,13 +58,20 @@ def judge(run: Run) -> dict[str, tuple[bool, str]]:
     first = np.percentile(latency[answered <= span], 99)
     last = np.percentile(latency[answered >= whole - span], 99)
     kept = (times >= settling).nonzero()[0][0]
+    slower = np.mean(np.array(run.pace)[times >= whole - span])
+    slower /= np.mean(np.array(run.pace)[times <= span])
+    allowed = LATENCY * first * max(1.0, slower)
     entities = [(name, series[kept], series[-1]) for name, series in _entities(run).items()]
     counts = run.counts
     lost = counts['in'] - counts['out'] - counts['dropped'] - counts['faults']
     told = ', '.join(f'{count} {name}' for name, count in counts.items())
     return {
         'memory': (late <= MEMORY * early, f'{early:.1f} MB, at the end {late:.1f} MB'),
-        'latency': (last <= LATENCY * first, f'p99 {first:.0f} ms, at the end {last:.0f} ms'),
+        'latency': (
+            last <= allowed,
+            f'p99 {first:.0f} ms, at the end {last:.0f} ms, where the same work of the machine '
+            f'takes {slower:.2f} times as long',
+        ),
         'threads and files': (
             all(end <= begin for _, begin, end in entities),
             ', '.join(f'{begin} {name}, at the end {end}' for name, begin, end in entities),
@@ -101,7 +111,7 @@ class Watch:
             raise RuntimeError(f'the node gave no answer within {STARTS_WITHIN:g} s')
         before = self._settle()
         self._probe.begin(monotonic())
-        seen = Run([], [], [], [], [], [], 0, {})
+        seen = Run([], [], [], [], [], [], [], 0, {})
         process, began = psutil.Process(self._process.pid), monotonic()
 
         def look() -> bool:
@@ -116,6 +126,7 @@ class Watch:
                     seen.memory.append(process.memory_info().rss / 1e6)
                     seen.threads.append(process.num_threads())
                     seen.files.append(process.num_fds())
+                seen.pace.append(_pace())
             return False
 
         self._drive(seconds, look)
@@ -157,11 +168,19 @@ class Watch:
         self._reports += 1
 
 
+def _pace() -> float:
+    """Return the CPU milliseconds of a piece of work: waiting for a core does not count."""
+    started = thread_time()
+    sum(range(100_000))
+    return (thread_time() - started) * 1e3
+
+
 def draw(run: Run, title: str) -> np.ndarray:
-    """Draw memory and latency over time, one above the other: (H, W, 3) uint8, BGR."""
+    """Draw memory, latency and the machine over time: (H, W, 3) uint8, BGR."""
     panels = [
         _panel(f'{title}: resident memory [MB]', run.times, run.memory),
         _panel('latency of each frame [ms]', run.answered, run.latency),
+        _panel('CPU time of the same work, not of the node [ms]', run.times, run.pace),
     ]
     return np.vstack(panels)
 
@@ -177,7 +196,7 @@ def _panel(title: str, times: list[float], values: list[float]) -> np.ndarray:
         row = int(rows - 40 - (rows - 80) * share)
         column = int(margin + (columns - 2 * margin) * share)
         cv2.line(panel, (margin, row), (columns - margin, row), (225, 225, 225))
-        _write(panel, f'{top * share:.0f}', (8, row + 4))
+        _write(panel, f'{top * share:.3g}', (8, row + 4))
         _write(panel, f'{minutes * share:.1f} min', (column - 20, rows - 16))
     for point in np.stack((x, y), axis=1).astype(int).tolist():
         cv2.circle(panel, point, 1, (150, 70, 40), -1, cv2.LINE_AA)

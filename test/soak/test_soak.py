@@ -6,16 +6,20 @@ from soak import judge, Run, watch
 
 
 def seen(
-    memory=lambda t: 500.0 + 0 * t, latency=lambda t: 50.0 + 0 * t, lost=0, missed=3, files=(9, 9)
+    memory=lambda t: 500.0 + 0 * t,
+    latency=lambda t: 50.0 + 0 * t,
+    pace=lambda t: 2.0 + 0 * t,
+    lost=0,
+    missed=3,
+    files=(9, 9),
 ):
     """Make up ten minutes at one frame a second."""
     times = np.arange(600.0)
     counts = {'in': 597, 'out': 587 - lost, 'dropped': 10, 'missed': missed, 'faults': 0}
     memories, latencies = memory(times).tolist(), latency(times).tolist()
     entities = [files[0]] * 300 + [files[1]] * 300
-    return Run(
-        times.tolist(), memories, entities, entities, times.tolist(), latencies, 600, counts
-    )
+    paces, seconds = pace(times).tolist(), times.tolist()
+    return Run(seconds, memories, entities, entities, paces, seconds, latencies, 600, counts)
 
 
 def broken(run):
@@ -24,6 +28,15 @@ def broken(run):
 
 def test_a_steady_run_keeps_every_promise():
     assert broken(seen()) == []
+
+
+def test_a_machine_that_becomes_slower_excuses_as_much_latency():
+    def slower(times):
+        return 1 + 0.3 * (times > 300)
+
+    assert broken(seen(latency=lambda t: 50 * slower(t), pace=slower)) == []
+    assert broken(seen(latency=lambda t: 50 * slower(t) ** 2, pace=slower)) == ['latency']
+    assert broken(seen(latency=slower, pace=lambda t: 1 / slower(t))) == ['latency']
 
 
 @pytest.mark.parametrize(
