@@ -189,6 +189,7 @@ def _panel(title: str, times: list[float], values: list[float]) -> np.ndarray:
     rows, columns, margin = 300, 1000, 60
     panel = np.full((rows, columns, 3), 255, np.uint8)
     top = 1.15 * max(values)  # from zero, so that a growth looks as large as it is
+    digits = 0 if top > 20 else 1
     minutes = max(times) / 60
     x = margin + (columns - 2 * margin) * np.array(times) / max(times)
     y = rows - 40 - (rows - 80) * np.array(values) / top
@@ -196,7 +197,7 @@ def _panel(title: str, times: list[float], values: list[float]) -> np.ndarray:
         row = int(rows - 40 - (rows - 80) * share)
         column = int(margin + (columns - 2 * margin) * share)
         cv2.line(panel, (margin, row), (columns - margin, row), (225, 225, 225))
-        _write(panel, f'{top * share:.3g}', (8, row + 4))
+        _write(panel, f'{top * share:.{digits}f}', (8, row + 4))
         _write(panel, f'{minutes * share:.1f} min', (column - 20, rows - 16))
     for point in np.stack((x, y), axis=1).astype(int).tolist():
         cv2.circle(panel, point, 1, (150, 70, 40), -1, cv2.LINE_AA)
