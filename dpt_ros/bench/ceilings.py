@@ -54,14 +54,16 @@ def matrix_gflops(
 
 def _times(device: torch.device, act: Callable[[], Tensor]) -> list[float]:
     """Return the seconds of some runs, the first left out."""
-    times = []
-    for _ in range(1 + REPEATS):
-        synchronize(device)
-        started = perf_counter()
-        act()
-        synchronize(device)
-        times.append(perf_counter() - started)
-    return times[1:]
+    return [seconds_of(act, device) for _ in range(1 + REPEATS)][1:]
+
+
+def seconds_of(act: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds until the device has done this, and nothing that it had before."""
+    synchronize(device)
+    started = perf_counter()
+    act()
+    synchronize(device)
+    return perf_counter() - started
 
 
 def synchronize(device: torch.device) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import cv2
 from dpt_ros.bench.baseline import Baseline
-from dpt_ros.bench.ceilings import synchronize
+from dpt_ros.bench.ceilings import seconds_of
 from dpt_ros.bench.twins import adopt, build_twins, LABELS, SIDE
 from dpt_ros.perception.pipeline import Perception
 from dpt_ros.perception.runtime import choose_device, choose_precision, Network, open_runtime
@@ -169,11 +170,7 @@ def bench_network(repeats: int, device: str, runtime: str, show: Show) -> dict[s
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            synchronize(where)
-            started = perf_counter()
-            run(images[name])
-            synchronize(where)
-            times[name].append(perf_counter() - started)
+            times[name].append(seconds_of(partial(run, images[name]), where))
         show()
     medians = {name: float(np.median(seconds)) * 1e3 for name, seconds in times.items()}
     difference = (found['ours'] - found['theirs']).abs().max() / found['theirs'].std()
@@ -194,12 +191,9 @@ def bench_embedded(repeats: int, device: str, runtime: str, show: Show) -> dict[
     image = torch.rand((1, 3, resize.height, resize.width)).to(where)
     times = []
     for index in range(WARM_UP + repeats):
-        synchronize(where)
-        started = perf_counter()
-        network(image, tasks)
-        synchronize(where)
+        seconds = seconds_of(partial(network, image, tasks), where)
         if index >= WARM_UP:
-            times.append((perf_counter() - started) * 1e3)
+            times.append(seconds * 1e3)
         show()
     p50, p95 = np.percentile(times, (50, 95))
     size = {'width': resize.width, 'height': resize.height}

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from time import perf_counter
 
-from dpt_ros.bench.ceilings import matrix_gflops, SIDES, synchronize
+from dpt_ros.bench.ceilings import matrix_gflops, seconds_of, SIDES
 from dpt_ros.model.dpt import freeze
 from dpt_ros.perception.capture import capture_graph
 from dpt_ros.perception.program import Tensors
@@ -133,11 +132,7 @@ def _runs(
     runs, warm_up = [], WARM_UP[device.type]
     for _ in range(warm_up + REPEATS[device.type]):
         gflops = rate()
-        synchronize(device)
-        started = perf_counter()
-        way()
-        synchronize(device)
-        runs.append((perf_counter() - started, gflops))
+        runs.append((seconds_of(way, device), gflops))
         show()
     return np.array(runs[warm_up:])
 

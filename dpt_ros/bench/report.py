@@ -129,8 +129,11 @@ def draw(results: Mapping[str, Any]) -> np.ndarray:
         if run.outputs == 'all' and run.answered:
             rate = f'{run.rate:g} Hz' if run.rate else 'full speed'
             many = f' {run.cameras} cam. {run.nodes} n.' if run.cameras > 1 else ''
-            latency = [('latency p50', run.p50_ms), ('to p95', run.p95_ms - run.p50_ms)]
-            latency.append(('to p99', run.p99_ms - run.p95_ms))
+            latency = [
+                ('latency p50', run.p50_ms),
+                ('to p95', run.p95_ms - run.p50_ms),
+                ('to p99', run.p99_ms - run.p95_ms),
+            ]
             bars.append((f'{run.size}{many} {rate}', latency))
     names = list(dict.fromkeys(name for _, parts in bars for name, _ in parts))
     color = {name: COLORS[index % len(COLORS)] for index, name in enumerate(names)}

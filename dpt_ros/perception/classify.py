@@ -56,7 +56,7 @@ def classify(
 
 
 def among(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
-    """Find the pixels of labels (B, H, W) that are of one of some classes: (B, H, W) bool."""
+    """Find the pixels of labels (..., H, W) that are of one of some classes: (..., H, W) bool."""
     given = labels.numpy() if labels.device.type == 'cpu' else labels  # ten times faster there
     return torch.as_tensor(reduce(operator.or_, (given == one for one in classes)))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from dpt_ros.perception.camera import Camera
+from dpt_ros.perception.classify import among
 from dpt_ros.perception.networks import check_believable, Look, Networks, resize_rule
 from dpt_ros.perception.preprocess import network_size
 from dpt_ros.perception.products import compact, Finisher, METRES, Options, Order, PRODUCTS
@@ -262,8 +263,7 @@ class Perception:
             rays = ground = None
             if settings.mode == 'ground' and 'labels' in maps and sight.camera is not None:
                 rays = self._rays(sight.camera.resized(width, height))
-                is_ground = [maps['labels'][index] == label for label in self._ground(options)]
-                ground = torch.stack(is_ground).any(dim=0)
+                ground = among(maps['labels'][index], self._ground(options))
             inverse = own if relative else 1 / own
             scales.append(self._scaler.fitted(sight, inverse, ground, rays, settings))
         return scales

@@ -68,10 +68,10 @@ def join(first, last, tiles, across, start, bias, values):
                 _back_down(tile[column:], half[column:], count)
             for y in range(min(4, height - top)):
                 row = y * _ROW
-                _back_across(half[row:], bias[channel:], tile, count)
+                _back_across(half[row:], tile, count)
                 for x in range(min(4, width - left)):
-                    at = x * _SOME
-                    _copy(tile[at:], values[top + y, left + x, channel:], count)
+                    at, place = x * _SOME, values[top + y, left + x, channel:]
+                    _add(bias[channel:], tile[at:], place, count)
 
 
 @compiled
@@ -80,63 +80,54 @@ def _copy(source, target, count):
         target[c] = source[c]
 
 
-# The transforms of F(4x4, 3x3), once with rows and once with columns apart: the distance must be a
-# constant, or LLVM does not see that it may take eight channels at a time.
-
-
 @compiled
-def _forward_down(values, result, count):
+def _add(one, other, target, count):
     for c in range(count):
-        a, b = values[c], values[c + _ROW]
-        d, e = values[c + 2 * _ROW], values[c + 3 * _ROW]
-        f, g = values[c + 4 * _ROW], values[c + 5 * _ROW]
-        even, odd = f - _FLOAT(4) * d, e - _FLOAT(4) * b
-        wide_even, wide_odd = f - d, _FLOAT(2) * (e - b)
-        result[c] = _FLOAT(4) * a - _FLOAT(5) * d + f
-        result[c + _ROW] = even + odd
-        result[c + 2 * _ROW] = even - odd
-        result[c + 3 * _ROW] = wide_even + wide_odd
-        result[c + 4 * _ROW] = wide_even - wide_odd
-        result[c + 5 * _ROW] = _FLOAT(4) * b - _FLOAT(5) * e + g
+        target[c] = one[c] + other[c]
 
 
-@compiled
-def _forward_across(values, result, count):
-    for c in range(count):
-        a, b = values[c], values[c + _SOME]
-        d, e = values[c + 2 * _SOME], values[c + 3 * _SOME]
-        f, g = values[c + 4 * _SOME], values[c + 5 * _SOME]
-        even, odd = f - _FLOAT(4) * d, e - _FLOAT(4) * b
-        wide_even, wide_odd = f - d, _FLOAT(2) * (e - b)
-        result[c] = _FLOAT(4) * a - _FLOAT(5) * d + f
-        result[c + _SOME] = even + odd
-        result[c + 2 * _SOME] = even - odd
-        result[c + 3 * _SOME] = wide_even + wide_odd
-        result[c + 4 * _SOME] = wide_even - wide_odd
-        result[c + 5 * _SOME] = _FLOAT(4) * b - _FLOAT(5) * e + g
+# The transforms of F(4x4, 3x3). From one value of a tile to the next is a constant of the loop, or
+# LLVM does not see that it may take eight channels at a time.
 
 
-@compiled
-def _back_down(values, result, count):
-    for c in range(count):
-        a, b = values[c], values[c + _ROW]
-        d, e = values[c + 2 * _ROW], values[c + 3 * _ROW]
-        f, g = values[c + 4 * _ROW], values[c + 5 * _ROW]
-        even, odd, wide_even, wide_odd = b + d, b - d, e + f, e - f
-        result[c] = a + even + wide_even
-        result[c + _ROW] = odd + _FLOAT(2) * wide_odd
-        result[c + 2 * _ROW] = even + _FLOAT(4) * wide_even
-        result[c + 3 * _ROW] = odd + _FLOAT(8) * wide_odd + g
+def _forward(step):
+    """Return the transform of 6 values, `step` apart, to 6."""
+
+    @compiled
+    def transform(values, result, count):
+        for c in range(count):
+            a, b = values[c], values[c + step]
+            d, e = values[c + 2 * step], values[c + 3 * step]
+            f, g = values[c + 4 * step], values[c + 5 * step]
+            even, odd = f - _FLOAT(4) * d, e - _FLOAT(4) * b
+            wide_even, wide_odd = f - d, _FLOAT(2) * (e - b)
+            result[c] = _FLOAT(4) * a - _FLOAT(5) * d + f
+            result[c + step] = even + odd
+            result[c + 2 * step] = even - odd
+            result[c + 3 * step] = wide_even + wide_odd
+            result[c + 4 * step] = wide_even - wide_odd
+            result[c + 5 * step] = _FLOAT(4) * b - _FLOAT(5) * e + g
+
+    return transform
 
 
-@compiled
-def _back_across(values, bias, result, count):
-    for c in range(count):
-        a, b = values[c], values[c + _SOME]
-        d, e = values[c + 2 * _SOME], values[c + 3 * _SOME]
-        f, g = values[c + 4 * _SOME], values[c + 5 * _SOME]
-        even, odd, wide_even, wide_odd = b + d, b - d, e + f, e - f
-        result[c] = bias[c] + (a + even + wide_even)
-        result[c + _SOME] = bias[c] + (odd + _FLOAT(2) * wide_odd)
-        result[c + 2 * _SOME] = bias[c] + (even + _FLOAT(4) * wide_even)
-        result[c + 3 * _SOME] = bias[c] + (odd + _FLOAT(8) * wide_odd + g)
+def _back(step):
+    """Return the transform of 6 values, `step` apart, to 4."""
+
+    @compiled
+    def transform(values, result, count):
+        for c in range(count):
+            a, b = values[c], values[c + step]
+            d, e = values[c + 2 * step], values[c + 3 * step]
+            f, g = values[c + 4 * step], values[c + 5 * step]
+            even, odd, wide_even, wide_odd = b + d, b - d, e + f, e - f
+            result[c] = a + even + wide_even
+            result[c + step] = odd + _FLOAT(2) * wide_odd
+            result[c + 2 * step] = even + _FLOAT(4) * wide_even
+            result[c + 3 * step] = odd + _FLOAT(8) * wide_odd + g
+
+    return transform
+
+
+_forward_down, _forward_across = _forward(_ROW), _forward(_SOME)
+_back_down, _back_across = _back(_ROW), _back(_SOME)

@@ -25,7 +25,7 @@ _WEIGHTS = (  # what the transforms in `tiles` make of 3 weights
 
 
 def use_winograd(network: nn.Module) -> None:
-    """Put `Winograd` in the place of each convolution that may gain from it."""
+    """Put `Winograd` in the place of each convolution that gains from it where it is."""
     for module in network.modules():
         for name, child in module.named_children():
             if type(child) is nn.Conv2d and _fits(child):
@@ -37,7 +37,10 @@ def _fits(convolution: nn.Conv2d) -> bool:
     plain = shape == ((3, 3), (1, 1), (1, 1), (1, 1)) and convolution.groups == 1
     products = convolution.in_channels * convolution.out_channels
     wide = products >= CHANNELS**2 and convolution.out_channels >= CHANNELS
-    return plain and convolution.padding_mode == 'zeros' and wide
+    if not plain or convolution.padding_mode != 'zeros' or not wide:
+        return False
+    weight = convolution.weight
+    return weight.dtype == torch.float32 and loops_for(weight) is not None
 
 
 class Winograd(nn.Conv2d):
