@@ -5,11 +5,12 @@ They stand in `loops`, which is imported only where it is used: a GPU has no nee
 is optional and takes its time.
 """
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from itertools import pairwise
 import math
+from queue import SimpleQueue
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -47,7 +48,21 @@ def _loops() -> ModuleType | None:
     return loops
 
 
-def in_bands(loop: Callable[..., None], rows: int, *arguments: Any) -> None:
+LEAD = 0.15  # a thread asked for its band begins that much of it later than who asks
+Loop = Callable[..., None]
+Work = tuple[Loop, int, list[Any]]  # a loop, how many rows it has, what it gets
+
+
+class _Here(threading.local):
+    """Of each thread."""
+
+    waiting: list[Work] | None = None  # until `at_once` ends
+
+
+_here = _Here()
+
+
+def in_bands(loop: Loop, rows: int, *arguments: Any) -> None:
     """
     Run a loop over rows, in as many threads as PyTorch may use.
 
@@ -55,17 +70,84 @@ def in_bands(loop: Callable[..., None], rows: int, *arguments: Any) -> None:
         of which tensors become arrays that share their memory, or copies of what does not lie in
         it in order: so a loop is compiled for one kind of array, and none is to be written to.
     """
-    given = _arrays(arguments)
-    bands = min(torch.get_num_threads(), rows)
-    edges = [rows * band // bands for band in range(bands + 1)]
-    mine, *others = pairwise(edges)
-    running = [_threads(bands - 1).submit(loop, *band, *given) for band in others]
-    loop(*mine, *given)
-    for other in running:
-        other.result()
+    work = loop, rows, _arrays(arguments)
+    if _here.waiting is None:
+        _share([work])
+    else:
+        _here.waiting.append(work)
 
 
-def alone(loop: Callable[..., None], rows: int, *arguments: Any) -> None:
+@contextmanager
+def at_once() -> Iterator[None]:
+    """
+    Run the loops that are asked for inside only at the end, one after the other in each band.
+
+    To wake a thread takes as long as a short loop: so it is woken once for all. What one of them
+    writes a later one may read as it lies there, in the rows of its own band; whoever else is to
+    read it waits for the end.
+    """
+    _here.waiting = waiting = list[Work]()
+    try:
+        yield
+    finally:
+        _here.waiting = None
+    if waiting:
+        _share(waiting)
+
+
+def _share(works: list[Work]) -> None:
+    bands = torch.get_num_threads()
+    _start_helpers(bands - 1)
+    answers = SimpleQueue[Exception | None]()
+    for band in range(1, bands):
+        _asked.put((works, band, bands, answers))
+    errors = [_tried(works, 0, bands), *(answers.get() for _ in range(1, bands))]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+# Threads that wait for bands. A ThreadPoolExecutor takes three times as long to wake one.
+_asked: SimpleQueue[tuple[list[Work], int, int, SimpleQueue[Exception | None]]] = SimpleQueue()
+_helpers: list[threading.Thread] = []
+
+
+def _start_helpers(count: int) -> None:
+    while len(_helpers) < count:
+        name = f'pixels_{len(_helpers)}'
+        _helpers.append(threading.Thread(target=_help, name=name, daemon=True))
+        _helpers[-1].start()
+
+
+def _help() -> None:
+    while True:
+        works, band, bands, answers = _asked.get()
+        answers.put(_tried(works, band, bands))
+        del works, answers  # arrays are not kept until the next frame
+
+
+def _tried(works: list[Work], band: int, bands: int) -> Exception | None:
+    try:
+        _run(works, band, bands)
+    except Exception as error:
+        return error
+    return None
+
+
+def _run(works: list[Work], band: int, bands: int) -> None:
+    start, end = (_edge(each, bands) for each in (band, band + 1))
+    for loop, rows, given in works:
+        first, last = int(rows * start), int(rows * end)
+        if first < last:
+            loop(first, last, *given)
+
+
+def _edge(band: int, bands: int) -> float:
+    """Return where a band begins, 0 to 1; the first, run while others awake, is larger by LEAD."""
+    return (band + LEAD) / (bands + LEAD) if band else 0.0
+
+
+def alone(loop: Loop, rows: int, *arguments: Any) -> None:
     """Run a loop over rows in this thread: to wake another would take as long as a short one."""
     loop(0, rows, *_arrays(arguments))
 
@@ -83,8 +165,3 @@ def room(spare: Tensor | None, *shape: int, dtype: torch.dtype = torch.float32) 
     if spare is None or spare.numel() != math.prod(shape) * dtype.itemsize:
         return torch.empty(shape, dtype=dtype)
     return spare.view(dtype).view(shape)
-
-
-@lru_cache(maxsize=1)
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix='pixels')

@@ -11,8 +11,9 @@ from functools import lru_cache, reduce
 import operator
 
 from dpt_ros.perception.bands import in_bands, loops_for
-from dpt_ros.perception.resample import taps
+from dpt_ros.perception.resample import room_for, Taps, taps
 from dpt_ros.zoo.checkpoints import Restore
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -43,22 +44,24 @@ def classify(
         _in_tiles(scores, restore, labels, confidence)
         return labels, confidence
     height, width = scores.shape[2:]
-    across, of_columns = _taps(width, size[1], restore)
-    down, of_rows = _taps(height, size[0], restore)
-    lacking = max(0, of_columns.shape[1] - width), max(0, of_rows.shape[1] - height)
-    if any(lacking):
-        scores = F.pad(scores, (0, lacking[0], 0, lacking[1]))
-    scores = scores.float().permute(0, 2, 3, 1)  # as the network's convolutions leave them
+    columns, rows = _taps(width, size[1], restore), _taps(height, size[0], restore)
+    scores = room_for(scores, rows, columns).float()
+    scores = scores.permute(0, 2, 3, 1)  # as the network's convolutions leave them
     for image, winner, sure in zip(scores, labels, confidence, strict=True):
-        weights = across, of_columns.T, down, of_rows
-        in_bands(loops.classify, size[0], image, *weights, winner, sure)
+        in_bands(loops.classify, size[0], image, *columns, *rows, winner, sure)
     return labels, confidence
 
 
 def among(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
-    """Find the pixels of labels (..., H, W) that are of one of some classes: (..., H, W) bool."""
-    given = labels.numpy() if labels.device.type == 'cpu' else labels  # ten times faster there
-    return torch.as_tensor(reduce(operator.or_, (given == one for one in classes)))
+    """Find the pixels of labels (B, H, W) that are of one of some classes: (B, H, W) bool."""
+    if loops := loops_for(labels):
+        chosen = np.zeros(256 if labels.dtype == torch.uint8 else 65536, bool)
+        chosen[list(classes)] = True
+        found = torch.empty(labels.shape, dtype=torch.bool)
+        for image, target in zip(labels, found, strict=True):
+            in_bands(loops.among, len(image), image, chosen, target)
+        return found
+    return reduce(operator.or_, (labels == one for one in classes))
 
 
 def _in_tiles(scores: Tensor, restore: Restore, labels: Tensor, confidence: Tensor) -> None:
@@ -113,8 +116,8 @@ def _resampling(
 
 
 @lru_cache(maxsize=16)
-def _taps(side: int, size: int, restore: Restore) -> tuple[Tensor, Tensor]:
-    """Return the neighbors of each of `size` pixels among `side` scores, and their weights."""
+def _taps(side: int, size: int, restore: Restore) -> Taps:
+    """Return what both steps along one axis sum up."""
     return taps(_matrix(side, size, restore))
 
 

@@ -7,14 +7,16 @@ threads can share them out, and computes what the PyTorch code beside its
 caller computes, which is what a GPU runs, and a CPU without Numba.
 
 The innermost loops stand in functions of their own: of arrays that are plain arguments LLVM knows
-that it can take eight pixels at a time.
+that it can take eight pixels at a time. An index that was looked up is made `_INDEX` first: Numba
+asks of each signed one whether it is counted from the end, three times slower in such a loop.
 """
 
 from dpt_ros.perception.bands import compiled
 import numpy as np
 
 _SLICE = 640  # pixels of a row looked at together: 150 classes of them stay in the cache
-_FLOAT, _INT = np.float32, np.int32
+_FLOAT, _INT, _INDEX = np.float32, np.int32, np.uint64
+_WIDE = np.uint64
 _ROUNDS = _FLOAT(3 << 22)  # added to a float, it leaves no bits for fractions
 
 
@@ -26,23 +28,22 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
     :param scores: (h, w, K) float32.
     :param across: (W,) int32, the first of the T columns of scores that a column of pixels depends
         on, and `of_columns`, (T, W) float32, their weights; T is a multiple of 4.
-    :param down: (H,) int32, likewise of rows, and `of_rows`, (H, T) float32.
+    :param down: (H,) int32, likewise of rows, and `of_rows`, (T, H) float32.
     :param labels: (H, W) integer, written: the first of equal winners.
     :param confidence: (H, W) float32, written: the softmax probability of the winner.
     """
-    classes, width, taps = scores.shape[2], len(across), of_rows.shape[1]
-    wide = np.empty((taps, classes, width), _FLOAT)  # rows of scores in turn, as wide as pixels
+    classes, width, taps = scores.shape[2], len(across), len(of_rows)
+    planes = np.empty((classes, scores.shape[1]), _FLOAT)  # a row of scores, class by class
+    wide = np.empty((taps, classes, width), _FLOAT)  # such rows in turn, as wide as pixels
     fine = np.empty((classes, _SLICE), _FLOAT)
     best, total = np.empty(_SLICE, _FLOAT), np.empty(_SLICE, _FLOAT)
     label, done = np.empty(_SLICE, _INT), 0
     for y in range(first, last):
         done = max(done, down[y])
         while done < down[y] + taps:
+            _turn(scores[done], planes)
             for k in range(classes):
-                for t in range(0, of_columns.shape[0], 4):
-                    columns = scores[done, t:].ravel()[k:]
-                    weights, into = of_columns[t:], wide[done % taps, k]
-                    _add_columns(columns, classes, across, weights, t == 0, into)
+                _widen(planes[k], across, of_columns, wide[done % taps, k])
             done += 1
         for left in range(0, width, _SLICE):
             count = min(_SLICE, width - left)
@@ -54,7 +55,7 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
                         wide[(row + 1) % taps, k][left:],
                         wide[(row + 2) % taps, k][left:],
                         wide[(row + 3) % taps, k][left:],
-                        of_rows[y, t:],
+                        of_rows[t:, y],
                         t == 0,
                         fine[k],
                         count,
@@ -66,13 +67,42 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
 
 
 @compiled
+def resample(first, last, values, across, of_columns, down, of_rows, resampled):
+    """
+    Resample a map: `resample.resize`.
+
+    :param values: (h, w) float32.
+    :param across: and `of_columns`, `down` and `of_rows`: see `classify`.
+    :param resampled: (H, W) float32, written.
+    """
+    taps, width = len(of_rows), len(across)
+    wide, done = np.empty((taps, width), _FLOAT), 0
+    for y in range(first, last):
+        done = max(done, down[y])
+        while done < down[y] + taps:
+            _widen(values[done], across, of_columns, wide[done % taps])
+            done += 1
+        for t in range(0, taps, 4):
+            row = down[y] + t
+            _add_rows(
+                wide[row % taps],
+                wide[(row + 1) % taps],
+                wide[(row + 2) % taps],
+                wide[(row + 3) % taps],
+                of_rows[t:, y],
+                t == 0,
+                resampled[y],
+                width,
+            )
+
+
+@compiled
 def feed(first, last, image, across, of_columns, down, of_rows, offset, factor, fed):
     """
     Resample an image and normalize its colors: `preprocess.prepare`.
 
     :param image: (h, 3 w) uint8: R, G, B of each pixel.
-    :param across: (W,) int32, `of_columns` (4, W), `down` (H,) int32 and `of_rows` (H, 4): see
-        `classify`.
+    :param across: and `of_columns`, `down` and `of_rows`: see `classify`; T is 4.
     :param offset: (3,) float32, added to colors that were multiplied by `factor`.
     :param fed: (H, W, 3) float32, written.
     """
@@ -84,7 +114,7 @@ def feed(first, last, image, across, of_columns, down, of_rows, offset, factor, 
             image[at + 1],
             image[at + 2],
             image[at + 3],
-            of_rows[y],
+            of_rows[:, y],
             True,
             colors,
             len(colors),
@@ -96,28 +126,38 @@ def feed(first, last, image, across, of_columns, down, of_rows, offset, factor, 
 def _normalize(colors, starts, taps, offset, factor, fed):
     """Add four neighbors, weighted, and bring what they are to the range of the network."""
     for x in range(len(fed)):
-        at = 3 * starts[x]
+        at = _INDEX(3) * _INDEX(starts[x])
         of_a, of_b, of_c, of_d = taps[0, x], taps[1, x], taps[2, x], taps[3, x]
         for c in range(3):
-            left = of_a * colors[at + c] + of_b * colors[at + 3 + c]
-            right = of_c * colors[at + 6 + c] + of_d * colors[at + 9 + c]
+            a = at + _INDEX(c)
+            left = of_a * colors[a] + of_b * colors[a + _INDEX(3)]
+            right = of_c * colors[a + _INDEX(6)] + of_d * colors[a + _INDEX(9)]
             fed[x, c] = offset[c] + factor[c] * (left + right)
 
 
 @compiled
-def _add_columns(columns, step, starts, taps, begin, wide):
-    """
-    Add four neighbors, weighted, to each of `wide`, of which nothing counts at the begin.
+def _turn(pixels, planes):
+    for k in range(planes.shape[0]):
+        for x in range(planes.shape[1]):
+            planes[k, x] = pixels[x, k]
 
-    :param step: from one neighbor to the next.
-    """
+
+@compiled
+def _widen(values, starts, taps, wide):
+    """Make each of `wide` of T neighbors, weighted; T is a multiple of 4."""
+    for t in range(0, len(taps), 4):
+        _add_columns(values[t:], starts, taps[t:], t == 0, wide)
+
+
+@compiled
+def _add_columns(values, starts, taps, begin, wide):
+    """Add four neighbors, weighted, to each of `wide`, of which nothing counts at the begin."""
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
-    twice = 2 * step
-    next_but_one = columns[twice:]
+    b, c, d = values[1:], values[2:], values[3:]
     for x in range(len(wide)):
-        at = step * starts[x]
-        left = of_a[x] * columns[at] + of_b[x] * columns[at + step]
-        right = of_c[x] * next_but_one[at] + of_d[x] * next_but_one[at + step]
+        at = _INDEX(starts[x])
+        left = of_a[x] * values[at] + of_b[x] * b[at]
+        right = of_c[x] * c[at] + of_d[x] * d[at]
         wide[x] = left + right if begin else wide[x] + (left + right)
 
 
@@ -151,18 +191,16 @@ def _race(scores, best, label, k, count):
 
 @compiled
 def _add_exponentials(scores, best, begin, total, count):
-    """Add exp(scores - best), which is at most 1, to `total`, within 2e-7."""
+    """Add exp(scores - best), which is at most 1, to `total`, within 3e-6."""
     for x in range(count):
         power = max(_FLOAT(-99), (scores[x] - best[x]) * _FLOAT(1.44269504))  # of two
         rounded = _FLOAT(power + _ROUNDS)  # its last bits are the nearest integer
         part = power - (rounded - _ROUNDS)  # whose power of two is a polynomial
-        value = _FLOAT(1.535336188e-4)
-        value = value * part + _FLOAT(1.339887440e-3)
-        value = value * part + _FLOAT(9.618437357e-3)
-        value = value * part + _FLOAT(5.550332471e-2)
-        value = value * part + _FLOAT(2.402264791e-1)
-        value = value * part + _FLOAT(6.931472028e-1)
-        value = value * part + _FLOAT(1)
+        value = _FLOAT(9.5701e-3)
+        value = value * part + _FLOAT(5.591786e-2)
+        value = value * part + _FLOAT(2.4024745e-1)
+        value = value * part + _FLOAT(6.9312181e-1)
+        value = value * part + _FLOAT(9.9999926e-1)
         exponent = _INT(rounded.view(_INT) << _INT(23))  # times two to the rest: it is added there
         value = _INT(_FLOAT(value).view(_INT) + exponent).view(_FLOAT)
         total[x] = value if begin else total[x] + value
@@ -173,6 +211,23 @@ def _conclude(label, total, labels, confidence, count):
     for x in range(count):
         labels[x] = label[x]
         confidence[x] = _FLOAT(1) / total[x]
+
+
+@compiled
+def among(first, last, labels, chosen, found):
+    """Look up whether each label, (H, W) integer, is `chosen`, (N,) bool: (H, W) bool, written."""
+    for y in range(first, last):
+        for x in range(labels.shape[1]):
+            found[y, x] = chosen[_INDEX(labels[y, x])]
+
+
+@compiled
+def convert(first, last, raw, factor, offset, lowest, highest, inverse, metres):
+    """Read metres of (N,) float32, written: `scale.metres.metres_of_weights`."""
+    for x in range(first, last):
+        line = min(max(raw[x] * factor + offset, lowest), highest)
+        found = _FLOAT(1) / line if inverse else line
+        metres[x] = found + _FLOAT(0) * raw[x]  # NaN where that is not finite
 
 
 @compiled
@@ -206,10 +261,21 @@ def cut_flying(first, last, depth, rays, tangent, reach, straight, kept):
     :param kept: (H, W) float32, written.
     """
     height, width = depth.shape
-    found, ramp, line = np.empty((3, width), np.uint8)
-    slope, other = np.empty(width, _FLOAT), np.empty(width, _FLOAT)
+    found, ramp = np.empty(width, np.uint8), np.empty(width, np.uint8)
+    line, slope = np.empty(width, np.uint8), np.empty(width, _INT)
+    above, below = np.empty(width, _INT), np.empty(width, _INT)
     inverse = np.empty((8 * reach + 1, width), _FLOAT)  # of rows in turn: those around a row
     rows, done = len(inverse), max(0, first - 4 * reach)
+    if 0 < first < height:
+        _slopes(
+            depth[first - 1],
+            depth[first],
+            rays[1, first - 1],
+            rays[1, first],
+            tangent,
+            above,
+            width,
+        )
     for y in range(first, last):
         while done < min(height, y + 4 * reach + 1):
             _invert(depth[done], inverse[done % rows])
@@ -218,29 +284,29 @@ def cut_flying(first, last, depth, rays, tangent, reach, straight, kept):
         found[:] = 0
         if width > 2:
             _slopes(depth[y], depth[y][1:], rays[0, y], rays[0, y][1:], tangent, slope, width - 1)
-            _steep(slope, slope[1:], ramp[1:], width - 2)
             ramp[0] = ramp[width - 1] = 0
-            for step in (reach, 2 * reach):
-                line[:] = 0
-                twice = 2 * step
-                inner = width - twice
-                if inner > 0:
-                    _in_line(here, here[step:], here[twice:], straight, line, inner)
-                    _in_line(here[twice:], here[step:], here, straight, line[twice:], inner)
-                _add_bent(ramp, line, found, width)
-        if 0 < y < height - 1:
-            _slopes(depth[y - 1], depth[y], rays[1, y - 1], rays[1, y], tangent, slope, width)
-            _slopes(depth[y], depth[y + 1], rays[1, y], rays[1, y + 1], tangent, other, width)
-            _steep(slope, other, ramp, width)
+            if _steep(slope, slope[1:], ramp[1:], width - 2):
+                for step in (reach, 2 * reach):
+                    line[:] = 0
+                    twice = 2 * step
+                    inner = width - twice
+                    if inner > 0:
+                        _in_line(here, here[step:], here[twice:], straight, line, inner)
+                        _in_line(here[twice:], here[step:], here, straight, line[twice:], inner)
+                    _add_bent(ramp, line, found)
+        if y + 1 < height:
+            _slopes(depth[y], depth[y + 1], rays[1, y], rays[1, y + 1], tangent, below, width)
+        if 0 < y < height - 1 and _steep(above, below, ramp, width):
             for step in (reach, 2 * reach):
                 line[:] = 0
                 if y + 2 * step < height:
-                    below, last_below = inverse[(y + step) % rows], inverse[(y + 2 * step) % rows]
-                    _in_line(here, below, last_below, straight, line, width)
+                    next_one, last_one = inverse[(y + step) % rows], inverse[(y + 2 * step) % rows]
+                    _in_line(here, next_one, last_one, straight, line, width)
                 if y >= 2 * step:
-                    above, last_above = inverse[(y - step) % rows], inverse[(y - 2 * step) % rows]
-                    _in_line(here, above, last_above, straight, line, width)
-                _add_bent(ramp, line, found, width)
+                    next_one, last_one = inverse[(y - step) % rows], inverse[(y - 2 * step) % rows]
+                    _in_line(here, next_one, last_one, straight, line, width)
+                _add_bent(ramp, line, found)
+        above, below = below, above
         for x in range(width):
             kept[y, x] = _FLOAT(np.nan) if found[x] else depth[y, x]
 
@@ -253,19 +319,23 @@ def _invert(values, inverse):
 
 @compiled
 def _slopes(one, other, ray, next_ray, tangent, slope, count):
-    """Compute the steepness of the surface from pixel to pixel, 1 at the smallest angle."""
+    """Mark where the surface is too steep to be seen: 1 where it climbs, 2 where it falls."""
     for x in range(count):
         a, b = one[x], other[x]
         nearer = a if a < b else b
-        slope[x] = (b - a) / (nearer * abs(next_ray[x] - ray[x])) * tangent
+        limit, step = nearer * abs(next_ray[x] - ray[x]), (b - a) * tangent
+        slope[x] = _INT(step > limit) + _INT(2) * _INT(step < -limit)
 
 
 @compiled
 def _steep(before, after, ramp, count):
-    """Mark pixels beyond the smallest angle on both sides, to the same side."""
+    """Mark pixels beyond the smallest angle on both sides, to the same side: are there any."""
+    some = _INT(0)
     for x in range(count):
-        a, b = before[x], after[x]
-        ramp[x] = ((a > 1) & (b > 1)) | ((a < -1) & (b < -1))
+        both = before[x] & after[x]
+        some |= both
+        ramp[x] = both != 0
+    return some != 0
 
 
 @compiled
@@ -277,9 +347,9 @@ def _in_line(one, middle, other, straight, line, count):
 
 
 @compiled
-def _add_bent(ramp, line, found, count):
+def _add_bent(ramp, line, found):
     """Add the ramps that are not in line."""
-    for x in range(count):
+    for x in range(len(found)):
         found[x] |= ramp[x] & (1 - line[x])
 
 
@@ -308,6 +378,31 @@ def _rows_of(depth, per_metre, rows):
         step = depth[x] * per_metre
         within = min(max(step, _FLOAT(0)), _FLOAT(255))
         rows[x] = _INT(within) if abs(step) < _FLOAT(np.inf) else _INT(256)
+
+
+@compiled
+def tint(first, last, image, labels, added, kept, tinted):
+    """
+    Mix the color of its class into each pixel: `paint.tint`.
+
+    :param image: (H, W, 3) uint8; `labels` (H, W) integer.
+    :param added: (N,) uint64, for each label what it adds, 256 times R, G and B, 16 bits each from
+        the lowest; `kept` (N,) uint64, what it leaves of the image, in steps of 1 / 256.
+    :param tinted: (H, W, 3) uint8, written.
+    """
+    for y in range(first, last):
+        _tint_row(image[y], labels[y], added, kept, tinted[y])
+
+
+@compiled
+def _tint_row(image, labels, added, kept, tinted):
+    for x in range(len(labels)):
+        label = _INDEX(labels[x])
+        red, green, blue = _WIDE(image[x, 0]), _WIDE(image[x, 1]), _WIDE(image[x, 2])
+        color = red | green << _WIDE(16) | blue << _WIDE(32)
+        mixed = color * kept[label] + added[label]  # no part of it carries into the next
+        tinted[x, 0], tinted[x, 1] = mixed >> _WIDE(8), mixed >> _WIDE(24)
+        tinted[x, 2] = mixed >> _WIDE(40)
 
 
 @compiled

@@ -1,12 +1,9 @@
-"""
-Maps as pictures: tables of colors looked up, images blended, shares as bytes.
+"""Maps as pictures: images tinted by class, depth as colors, shares as bytes."""
 
-PyTorch does it on any device. On a CPU OpenCV, which works on bytes as they are, takes a quarter
-of the time.
-"""
+from dataclasses import dataclass
+from functools import cached_property
 
-import cv2
-from dpt_ros.perception.bands import alone, in_bands, loops_for, room
+from dpt_ros.perception.bands import in_bands, loops_for, room
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,29 +11,41 @@ from torch import Tensor
 
 def look_up(table: Tensor, indices: Tensor) -> Tensor:
     """Return the rows of a table, (N, ...), for indices (H, W): (H, W, ...)."""
-    small = table.dtype == torch.uint8 == indices.dtype and table.shape == (256, 3)
-    if small and indices.device.type == 'cpu':
-        found = cv2.applyColorMap(indices.contiguous().numpy(), table[:, None].numpy())
-        return torch.from_numpy(found)
     chosen = table.index_select(0, indices.flatten().int())
     return chosen.view(*indices.shape, *table.shape[1:])
 
 
-def blend(image: Tensor, tint: Tensor, opacity: float, spare: Tensor | None = None) -> Tensor:
-    """
-    Mix two images.
+@dataclass(frozen=True)
+class Tints:
+    """What each of N classes mixes into an image."""
 
-    :param image: (H, W, 3) uint8; `tint` likewise.
-    :param opacity: of the tint, from 0 to 1.
+    colors: Tensor  # (N, 3) uint8
+    opacities: Tensor  # (N,) float32, from 0 to 1
+
+    @cached_property
+    def steps(self) -> tuple[np.ndarray, np.ndarray]:
+        """What each class adds to a pixel and what it keeps of it, as `loops.tint` has them."""
+        shares = (256 * self.opacities.double().numpy()).round()
+        parts = (self.colors.numpy() * shares[:, None] + 128).astype(np.uint64)  # to be rounded
+        red, green, blue = parts.T
+        return red | green << 16 | blue << 32, (256 - shares).astype(np.uint64)
+
+
+def tint(image: Tensor, labels: Tensor, tints: Tints, spare: Tensor | None = None) -> Tensor:
+    """
+    Mix the color of its class into each pixel.
+
+    :param image: (H, W, 3) uint8.
+    :param labels: (H, W) integer, each one of the N of `tints`.
     :param spare: memory for the result, see `bands.room`.
     :return: (H, W, 3) uint8, within 1 of the exact mixture.
     """
-    if image.device.type == 'cpu':
-        below, above = image.contiguous().numpy(), tint.contiguous().numpy()
-        mixed = room(spare, *image.shape, dtype=torch.uint8)
-        cv2.addWeighted(below, 1 - opacity, above, opacity, 0, dst=mixed.numpy())
-        return mixed
-    return torch.lerp(image.float(), tint.float(), opacity).round_().to(torch.uint8)
+    if loops := loops_for(image):
+        tinted = room(spare, *image.shape, dtype=torch.uint8)
+        in_bands(loops.tint, len(image), image, labels, *tints.steps, tinted)
+        return tinted
+    share = look_up(tints.opacities, labels)[..., None]
+    return torch.lerp(image.float(), look_up(tints.colors, labels).float(), share).round_().byte()
 
 
 def shade(depth: Tensor, table: Tensor, per_metre: float, spare: Tensor | None = None) -> Tensor:
@@ -66,6 +75,6 @@ def quantize(share: Tensor, spare: Tensor | None = None) -> Tensor:
     """
     if loops := loops_for(share):
         steps = room(spare, *share.shape, dtype=torch.uint8)
-        alone(loops.quantize, len(share), share, steps)
+        in_bands(loops.quantize, len(share), share, steps)
         return steps
     return (share * 255).round_().to(torch.uint8)

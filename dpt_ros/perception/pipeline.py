@@ -263,7 +263,7 @@ class Perception:
             rays = ground = None
             if settings.mode == 'ground' and 'labels' in maps and sight.camera is not None:
                 rays = self._rays(sight.camera.resized(width, height))
-                ground = among(maps['labels'][index], self._ground(options))
+                ground = among(maps['labels'][index, None], self._ground(options))[0]
             inverse = own if relative else 1 / own
             scales.append(self._scaler.fitted(sight, inverse, ground, rays, settings))
         return scales

@@ -11,7 +11,7 @@ from functools import lru_cache
 import math
 
 from dpt_ros.perception.bands import in_bands, loops_for
-from dpt_ros.perception.resample import antialiased, bicubic, taps
+from dpt_ros.perception.resample import antialiased, neighbors, resample, room_for
 from dpt_ros.zoo.checkpoints import Checkpoint, Resize
 import torch
 from torch import Tensor
@@ -85,23 +85,6 @@ def _normalization(
     return -means / stds, color_max / (255 * stds)
 
 
-@lru_cache(maxsize=16)
-def _neighbors(
-    rows: int, columns: int, size: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """
-    Return which pixels a bicubic to `size`, width and height, sums up.
-
-    :return: the first column of each of W, int32, and the weights of it and the next, (4, W);
-        likewise of rows, (H,) and (H, 4).
-    """
-    (first_row, of_rows), (first_column, of_columns) = (
-        taps(bicubic(torch.eye(side)[None, None], (length, side))[0, 0])
-        for side, length in ((rows, size[1]), (columns, size[0]))
-    )
-    return first_column, of_columns.T.contiguous(), first_row, of_rows
-
-
 def prepare(
     pixels: Tensor,
     size: tuple[int, int],
@@ -130,16 +113,16 @@ def prepare(
     elif interpolation != 'bicubic':
         image = antialiased(image, size[::-1], interpolation.removeprefix('antialiased_')).float()
     elif pixels.dtype == torch.uint8 and (loops := loops_for(pixels)):
-        rows, columns = pixels.shape[1:3]
-        numbers = *_neighbors(rows, columns, size), offset.flatten(), factor.flatten()
-        if min(rows, columns) < 4:  # a sum takes in four
-            pixels = F.pad(pixels, (0, 0, 0, max(0, 4 - columns), 0, max(0, 4 - rows)))
+        columns = neighbors(pixels.shape[2], size[0])
+        rows = neighbors(pixels.shape[1], size[1])
+        colors = offset.flatten(), factor.flatten()
+        wide = room_for(pixels.flatten(2), rows, columns, step=3)
         fed = torch.empty(len(pixels), size[1], size[0], 3)
-        for one, target in zip(pixels, fed, strict=True):
-            in_bands(loops.feed, size[1], one.flatten(1), *numbers, target)
+        for one, target in zip(wide, fed, strict=True):
+            in_bands(loops.feed, size[1], one, *columns, *rows, *colors, target)
         return fed.permute(0, 3, 1, 2)
     else:
-        image = bicubic(image.float(), size[::-1])
+        image = resample(image.float(), size[::-1])
     image = torch.addcmul(offset, image, factor)
     if not native:
         return image

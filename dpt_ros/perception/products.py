@@ -11,8 +11,9 @@ from functools import lru_cache, partial
 import math
 
 import cv2
+from dpt_ros.perception.bands import at_once
 from dpt_ros.perception.cleanup import clean, cut_flying
-from dpt_ros.perception.paint import blend, look_up, quantize, shade
+from dpt_ros.perception.paint import look_up, quantize, shade, tint, Tints
 from dpt_ros.perception.points import pack_points
 from dpt_ros.perception.program import Program, Tensors
 from dpt_ros.perception.scale.metres import metres_of_inverse
@@ -95,8 +96,6 @@ class Finisher:
         self._labels, self._device = labels, device
         if depth_resize is not None:
             self._depth_side = min(depth_resize.width, depth_resize.height)
-        if labels is not None:
-            self._colors = _color_table(labels, device)
         turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)
         red_to_blue = np.ascontiguousarray(turbo[::-1, 0, ::-1])
         self._turbo = torch.from_numpy(red_to_blue).to(device)  # near is red
@@ -135,6 +134,7 @@ class Finisher:
         maps['depth'] = depth
         return maps
 
+    @at_once()
     def _lay_out(self, order: Order, maps: Tensors) -> Tensors:
         """Turn the maps, all (H, W), into the products wanted."""
         wanted, options, colors = order.wanted, order.options, maps['colors']
@@ -148,13 +148,6 @@ class Finisher:
             products['color'] = colors
         if 'inverse_depth' in wanted:
             products['inverse_depth'] = maps['own']
-        if labels is not None:
-            if 'labels' in wanted:
-                products['labels'] = labels
-            if 'confidence' in wanted:
-                products['confidence'] = quantize(maps['confidence'], spare('confidence'))
-            if 'overlay' in wanted:
-                products['overlay'] = self._overlay(colors, labels, options, spare('overlay'))
         if depth is not None:
             if 'depth' in wanted:
                 products['depth'] = _encode_depth(depth, options)
@@ -173,6 +166,14 @@ class Finisher:
                 products['points'] = pack_points(
                     solid, maps['rays'], colors, *extra, spare=spare('points')
                 )
+        if labels is not None:
+            if 'labels' in wanted:
+                products['labels'] = labels
+            if 'confidence' in wanted:
+                products['confidence'] = quantize(maps['confidence'], spare('confidence'))
+            if 'overlay' in wanted and self._labels is not None:
+                tints = _tints(self._labels, options.segmentation_overlay_opacity, self._device)
+                products['overlay'] = tint(colors, labels, tints, spare('overlay'))
         return products
 
     def classes_of_points(self, options: Options) -> Tensor | None:
@@ -190,16 +191,6 @@ class Finisher:
     def _edge_reach(self, size: tuple[int, int]) -> int:
         """Return half the width of a depth edge as networks draw it, in pixels of the maps."""
         return max(2, round(1.5 * min(size) / self._depth_side))
-
-    def _overlay(
-        self, colors: Tensor, labels: Tensor, options: Options, spare: Tensor | None
-    ) -> Tensor:
-        """Tint the image by class; unlabelled pixels stay as they are."""
-        tint = look_up(self._colors, labels)
-        tinted = blend(colors, tint, options.segmentation_overlay_opacity, spare)
-        if options.segmentation_min_confidence == 0 or self._labels is None:
-            return tinted
-        return torch.where((labels == self._labels.unlabelled)[..., None], colors, tinted)
 
 
 def compact(points: Tensor) -> Tensor:
@@ -243,11 +234,15 @@ def _encode_depth(depth: Tensor, options: Options) -> Tensor:
     return depth.masked_fill(~depth.isfinite(), options.depth_invalid_value)
 
 
-def _color_table(labels: Labels, device: torch.device) -> Tensor:
-    """Make a table of colors, (N, 3) uint8, in which every label has a row, unlabelled too."""
-    rows = torch.zeros((labels.unlabelled + 1, 3), dtype=torch.uint8)
-    rows[: len(labels.colors)] = torch.tensor(labels.colors, dtype=torch.uint8)
-    return rows.to(device)
+@lru_cache(maxsize=8)
+def _tints(labels: Labels, opacity: float, device: torch.device) -> Tints:
+    """Say how each label tints an image; unlabelled pixels stay as they are."""
+    known = len(labels.colors)
+    colors = torch.zeros((labels.unlabelled + 1, 3), dtype=torch.uint8)
+    colors[:known] = torch.tensor(labels.colors, dtype=torch.uint8)
+    opacities = torch.zeros(len(colors))
+    opacities[:known] = opacity
+    return Tints(colors.to(device), opacities.to(device))
 
 
 @lru_cache(maxsize=8)

@@ -2,44 +2,65 @@
 Resampling of images as OpenCV and Pillow do it; pixel centers lie at halves.
 
 Most of the released weights were trained behind OpenCV's bicubic on floats, without antialiasing.
-PyTorch computes the same on any device, to a ten-thousandth of the range; on a CPU OpenCV takes
-an eighth of the time. Hugging Face resizes with Pillow: bytes, antialiased.
+PyTorch computes the same on any device; on a CPU loops (`loops.resample`) take a tenth of its
+time. Hugging Face resizes with Pillow: bytes, antialiased.
 """
 
-import cv2
+from functools import lru_cache
+from typing import NamedTuple
+
+from dpt_ros.perception.bands import in_bands, loops_for
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
+def resample(
+    images: Tensor, size: tuple[int, int], mode: str = 'bicubic', align_corners: bool = False
+) -> Tensor:
     """
-    Resample images.
+    Resample images, without antialiasing.
 
     :param images: (B, C, h, w) float32.
     :param size: rows and columns wanted, (H, W).
+    :param mode: 'bilinear' or 'bicubic'; `align_corners` as of PyTorch's `interpolate`.
     :return: (B, C, H, W) float32 on the same device.
     """
     if images.shape[-2:] == size:
         return images
-    if images.device.type != 'cpu' or images.requires_grad:
-        return F.interpolate(images, size, mode='bicubic', align_corners=False)
-    rows, columns = size
-    resampled = np.empty((len(images), rows, columns, images.shape[1]), np.float32)
-    for image, target in zip(images, resampled, strict=True):
-        source = image.permute(1, 2, 0).contiguous().numpy()
-        cv2.resize(source, (columns, rows), dst=target, interpolation=cv2.INTER_CUBIC)
-    return torch.from_numpy(resampled).permute(0, 3, 1, 2)
+    loops = None if images.requires_grad else loops_for(images)
+    if loops is None:
+        return F.interpolate(images, size, mode=mode, align_corners=align_corners)
+    columns = neighbors(images.shape[-1], size[1], mode, align_corners)
+    rows = neighbors(images.shape[-2], size[0], mode, align_corners)
+    images = room_for(images, rows, columns)
+    resampled = torch.empty(*images.shape[:2], *size)
+    for image, target in zip(images.flatten(0, 1), resampled.flatten(0, 1), strict=True):
+        in_bands(loops.resample, size[0], image, *columns, *rows, target)
+    return resampled
 
 
-def taps(matrix: Tensor) -> tuple[Tensor, Tensor]:
+class Taps(NamedTuple):
+    """A resampling along one axis as weighted sums of T neighbors, as `loops` have it."""
+
+    first: np.ndarray  # (size,) int32, the first neighbor of each result
+    weights: np.ndarray  # (T, size) float32, of it and those that follow
+
+
+@lru_cache(maxsize=32)
+def neighbors(side: int, size: int, mode: str = 'bicubic', align_corners: bool = False) -> Taps:
+    """Return what resampling `side` values to `size` sums up."""
+    each = torch.eye(side)[None, None]  # resampled row by row, it becomes the operation itself
+    return taps(F.interpolate(each, (size, side), mode=mode, align_corners=align_corners)[0, 0])
+
+
+def taps(matrix: Tensor) -> Taps:
     """
-    Write a resampling along one axis as weighted sums of T neighbors, as `loops` have it.
+    Write a resampling along one axis as sums.
 
     :param matrix: (size, side) float32, what becomes of each of `side` values.
-    :return: the first neighbor of each of the `size` results, (size,) int32, and the weights of it
-        and those that follow, (size, T) float32; T is a multiple of 4, and may be above `side`.
+    :return: T is a multiple of 4, and may be above `side`, see `room_for`.
     """
     side = matrix.shape[1]
     used = (matrix != 0).int()
@@ -47,7 +68,21 @@ def taps(matrix: Tensor) -> tuple[Tensor, Tensor]:
     count = -4 * (-int((stop - first).max()) // 4)
     matrix = F.pad(matrix, (0, max(0, count - side)))
     first = first.clamp_max(matrix.shape[1] - count)
-    return first.int(), matrix.gather(1, first[:, None] + torch.arange(count))
+    weights = matrix.gather(1, first[:, None] + torch.arange(count))
+    return Taps(first.int().numpy(), weights.T.contiguous().numpy())
+
+
+def room_for(images: Tensor, rows: Taps, columns: Taps, step: int = 1) -> Tensor:
+    """
+    Append zeros where an image is smaller than what a sum takes in.
+
+    :param images: (..., h, step * w).
+    """
+    lacking = [
+        max(0, each * len(axis.weights) - side)
+        for axis, side, each in ((columns, images.shape[-1], step), (rows, images.shape[-2], 1))
+    ]
+    return F.pad(images, (0, lacking[0], 0, lacking[1])) if any(lacking) else images
 
 
 def antialiased(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:

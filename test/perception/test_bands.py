@@ -1,5 +1,6 @@
 """Rows shared out among threads, each of them once."""
 
+from concurrent.futures import ThreadPoolExecutor
 import subprocess
 import sys
 
@@ -34,6 +35,52 @@ def test_what_goes_wrong_in_any_thread_is_told():
 
     with pytest.raises(ZeroDivisionError):
         bands.in_bands(fail, 10, 10)
+
+
+@pytest.mark.usefixtures('threads')
+def test_loops_asked_for_at_once_run_at_the_end_in_their_order():
+    def double(first, last, source, target):
+        target[first:last] = 2 * source[first:last]
+
+    source, middle, target = torch.ones(100), torch.zeros(100), torch.zeros(100)
+    short = torch.zeros(1)
+    with bands.at_once():
+        bands.in_bands(double, 100, source, middle)
+        bands.in_bands(double, 1, source[:1], short)
+        bands.in_bands(double, 100, middle, target)
+        assert not middle.any() and not target.any()
+    assert (target == 4).all() and short.item() == 2
+    bands.in_bands(double, 100, target, middle)
+    assert (middle == 8).all()
+
+
+def test_of_what_fails_between_nothing_is_run_later():
+    visited = torch.zeros(10, 3, dtype=torch.int32)
+    with pytest.raises(ZeroDivisionError), bands.at_once():
+        bands.in_bands(count, 10, np.int32(1), visited)
+        raise ZeroDivisionError
+    with bands.at_once():
+        pass
+    assert not visited.any()
+
+
+def test_two_callers_do_not_get_each_others_answers():
+    def fail(*_):
+        raise ZeroDivisionError
+
+    def ask(step: int) -> int:
+        visited, failed = torch.zeros(50, 3, dtype=torch.int32), 0
+        for _ in range(200):
+            bands.in_bands(count, 50, np.int32(step), visited)
+            try:
+                bands.in_bands(fail, 50, 1)
+            except ZeroDivisionError:
+                failed += 1
+        assert (visited == 200 * step).all()
+        return failed
+
+    with ThreadPoolExecutor(3) as callers:
+        assert list(callers.map(ask, range(3))) == [200] * 3
 
 
 def test_a_loop_sees_arrays_whose_values_lie_in_order():

@@ -3,7 +3,7 @@
 import math
 
 from dpt_ros.perception import bands
-from dpt_ros.perception.classify import BUDGET, classify, COLUMNS, ROWS
+from dpt_ros.perception.classify import among, BUDGET, classify, COLUMNS, ROWS
 import pytest
 import torch
 from torch import Tensor
@@ -103,3 +103,11 @@ def test_nothing_larger_than_a_tile_of_scores_exists(monkeypatch):
         classify(scores, size)
     tile = 4 * 150 * max(ROWS * COLUMNS, BUDGET // 150)  # bytes
     assert tile // 2 < sizes.largest <= 2 * tile < 4 * 150 * size[0] * size[1] // 5
+
+
+@pytest.mark.parametrize('kind', [torch.uint8, torch.int32])
+def test_pixels_of_some_classes_are_found(kind: torch.dtype):
+    labels = torch.tensor([[[0, 3], [7, 255]], [[3, 3], [1, 0]]], dtype=kind)
+    found = among(labels, (3, 255))
+    assert found.dtype == torch.bool
+    assert found.tolist() == [[[False, True], [False, True]], [[True, True], [False, False]]]

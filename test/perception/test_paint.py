@@ -1,37 +1,48 @@
-"""Painting by hand and by OpenCV: what a CPU does and what any other device does are one."""
+"""Pictures, as a CPU paints them and as any other device does."""
 
-from dpt_ros.perception.paint import blend, look_up, quantize, shade
+from dpt_ros.perception.paint import look_up, quantize, shade, tint, Tints
 import pytest
 import torch
 
 HEIGHT, WIDTH = 9, 14
 RANDOM = torch.Generator().manual_seed(0)
-IMAGE, TINT = torch.randint(0, 256, (2, HEIGHT, WIDTH, 3), generator=RANDOM, dtype=torch.uint8)
+IMAGE = torch.randint(0, 256, (HEIGHT, WIDTH, 3), generator=RANDOM, dtype=torch.uint8)
 LABELS = torch.randint(0, 256, (HEIGHT, WIDTH), generator=RANDOM, dtype=torch.uint8)
 PALETTE = torch.randint(0, 256, (256, 3), generator=RANDOM, dtype=torch.uint8)
 
 
-def test_a_label_has_the_color_of_its_row():
-    painted = look_up(PALETTE, LABELS)
-    for v, u in ((0, 0), (4, 7), (8, 13)):
-        assert painted[v, u].tolist() == PALETTE[LABELS[v, u].item()].tolist()
+def tints(opacity: float) -> Tints:
+    return Tints(PALETTE, torch.full((256,), opacity))
 
 
-def test_large_tables_and_wide_labels_are_looked_up_alike():
-    wide = look_up(torch.cat((PALETTE, PALETTE)), LABELS.int())
-    assert torch.equal(wide, look_up(PALETTE, LABELS))
-    assert torch.equal(look_up(PALETTE.bool()[:, 0], LABELS), wide[..., 0].bool())
-
-
+@pytest.mark.usefixtures('each_way')
 @pytest.mark.parametrize('opacity', [0.0, 0.3, 0.5, 1.0])
-def test_a_blend_is_the_weighted_mean(opacity: float):
-    exact = (1 - opacity) * IMAGE.double() + opacity * TINT.double()
-    assert (blend(IMAGE, TINT, opacity).double() - exact).abs().max() <= 0.5 + 1e-6
+def test_an_image_is_tinted_with_the_color_of_each_label(opacity: float):
+    found = tint(IMAGE, LABELS, tints(opacity))
+    exact = (1 - opacity) * IMAGE.double() + opacity * PALETTE[LABELS.long()].double()
+    assert (found.double() - exact).abs().max() <= (1.0 if opacity % 1 else 0.0)
 
 
-def test_an_image_that_is_a_view_of_a_larger_one_is_painted_too():
-    assert torch.equal(blend(IMAGE[:, ::2], TINT[:, ::2], 0.5), blend(IMAGE, TINT, 0.5)[:, ::2])
-    assert torch.equal(look_up(PALETTE, LABELS.T), look_up(PALETTE, LABELS).transpose(0, 1))
+@pytest.mark.usefixtures('each_way')
+def test_each_class_has_an_opacity_of_its_own_and_labels_may_be_wide():
+    opacities = torch.arange(256) % 2 / 1.0
+    found = tint(IMAGE, LABELS.int(), Tints(PALETTE, opacities))
+    odd = LABELS % 2 == 1
+    assert torch.equal(found[~odd], IMAGE[~odd])
+    assert torch.equal(found[odd], PALETTE[LABELS.long()][odd])
+
+
+@pytest.mark.usefixtures('each_way')
+def test_an_image_that_is_a_view_of_a_larger_one_is_tinted_too():
+    found = tint(IMAGE[:, ::2], LABELS[:, ::2], tints(0.5))
+    assert torch.equal(found, tint(IMAGE, LABELS, tints(0.5))[:, ::2])
+
+
+def test_a_table_of_any_kind_is_looked_up():
+    assert torch.equal(look_up(PALETTE, LABELS), PALETTE[LABELS.long()])
+    assert torch.equal(
+        look_up(PALETTE.bool()[:, 0], LABELS.T), PALETTE.bool()[:, 0][LABELS.long().T]
+    )
 
 
 @pytest.mark.usefixtures('each_way')
@@ -57,7 +68,7 @@ def test_a_share_is_rounded_to_the_nearest_byte():
 def test_pictures_go_to_memory_that_is_spare():
     depth, share = 30 * torch.rand(HEIGHT, WIDTH), torch.rand(HEIGHT, WIDTH)
     for values, paint in (
-        (IMAGE, lambda spare: blend(IMAGE, TINT, 0.5, spare)),
+        (IMAGE, lambda spare: tint(IMAGE, LABELS, tints(0.5), spare)),
         (IMAGE, lambda spare: shade(depth, PALETTE, 9.0, spare)),
         (LABELS, lambda spare: quantize(share, spare)),
     ):

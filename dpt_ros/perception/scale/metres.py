@@ -1,16 +1,21 @@
 """From the number that a depth head yields to metres along the optical axis."""
 
-from dpt_ros.perception.resample import bicubic
+import math
+
+from dpt_ros.perception.bands import alone, loops_for
+from dpt_ros.perception.resample import resample
 from dpt_ros.zoo.checkpoints import (
     BoundedDepth,
     Checkpoint,
+    Depth,
     InverseDepth,
     MetricDepth,
     RelativeDepth,
     Restore,
 )
+import numpy as np
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 FARTHEST = 1e8  # metres; a relative network may give inverse depth of zero and below
 
@@ -23,24 +28,36 @@ def depth_of_weights(raw: Tensor, entry: Checkpoint, size: tuple[int, int]) -> T
     :param size: (H, W).
     :return: (B, H, W) float32, metres; of relative weights inverse depth, in a unit of their own.
     """
-    if entry.depth is None or isinstance(entry.depth, RelativeDepth):
-        return restore_size(raw.float(), size, entry.restore)
-    return restore_size(metres_of_weights(raw, entry.depth), size, entry.restore)
+    depth = entry.depth or RelativeDepth()
+    return restore_size(metres_of_weights(raw, depth), size, entry.restore)
 
 
-def metres_of_weights(raw: Tensor, depth: InverseDepth | BoundedDepth | MetricDepth) -> Tensor:
+def metres_of_weights(raw: Tensor, depth: Depth) -> Tensor:
     """
-    Convert the output of a depth head that was trained on metres.
+    Convert the output of a depth head to metres.
 
     :param raw: (B, H, W), as the network gave it.
     :param depth: what the weights mean by it.
-    :return: (B, H, W) float32, metres; never negative.
+    :return: (B, H, W) float32, metres, never negative, and NaN where the network gave no finite
+        number, lest that pass for far; of relative weights the number itself.
     """
-    if isinstance(depth, BoundedDepth):
-        return raw.float() * depth.maximum
-    if isinstance(depth, MetricDepth):
-        return (raw.float() + depth.minimum).clamp(depth.minimum, depth.maximum)
-    return metres_of_inverse(raw.float(), depth.scale, depth.offset)
+    factor, offset, lowest, highest = 1.0, 0.0, -math.inf, math.inf
+    inverse = isinstance(depth, InverseDepth)
+    if isinstance(depth, InverseDepth):
+        factor, offset, lowest = depth.scale, depth.offset, 1 / FARTHEST
+    elif isinstance(depth, BoundedDepth):
+        factor = depth.maximum
+    elif isinstance(depth, MetricDepth):
+        offset, lowest, highest = depth.minimum, depth.minimum, depth.maximum
+    raw = raw.float()
+    loops = None if raw.requires_grad else loops_for(raw)
+    if loops is None:
+        found = raw.mul(0).add_(raw).mul_(factor).add_(offset).clamp_(lowest, highest)
+        return found.reciprocal_() if inverse else found
+    found, limits = torch.empty(raw.shape), (np.float32(lowest), np.float32(highest))
+    line = np.float32(factor), np.float32(offset)
+    alone(loops.convert, raw.numel(), raw.flatten(), *line, *limits, inverse, found.flatten())
+    return found
 
 
 def metres_of_inverse(
@@ -52,9 +69,4 @@ def metres_of_inverse(
 
 def restore_size(depth: Tensor, size: tuple[int, int], restore: Restore) -> Tensor:
     """Resample (B, h, w) to (B, H, W) where (H, W) = `size`, as the weights' authors do."""
-    if depth.shape[1:] == size:
-        return depth
-    if restore == Restore():
-        return bicubic(depth[:, None], size)[:, 0]
-    mode, align_corners = restore.mode, restore.align_corners
-    return F.interpolate(depth[:, None], size, mode=mode, align_corners=align_corners)[:, 0]
+    return resample(depth[:, None], size, restore.mode, restore.align_corners)[:, 0]

@@ -1,7 +1,14 @@
 """Metres: the authors' constants (MODEL_FACTS B.2), and the size of the image."""
 
 from dpt_ros.perception.scale.metres import metres_of_inverse, metres_of_weights, restore_size
-from dpt_ros.zoo.checkpoints import BoundedDepth, CHECKPOINTS, MetricDepth, Restore
+from dpt_ros.zoo.checkpoints import (
+    BoundedDepth,
+    CHECKPOINTS,
+    InverseDepth,
+    MetricDepth,
+    RelativeDepth,
+    Restore,
+)
 import pytest
 import torch
 
@@ -52,7 +59,7 @@ def test_a_map_is_brought_to_size_as_its_authors_do(align_corners: bool, wanted:
 
 def test_a_map_of_the_right_size_is_passed_on():
     depth = torch.rand(1, 3, 4)
-    assert restore_size(depth, (3, 4), Restore()) is depth
+    assert restore_size(depth, (3, 4), Restore()).data_ptr() == depth.data_ptr()
 
 
 def test_inverse_depth_is_scaled_and_shifted():
@@ -70,3 +77,23 @@ def test_half_precision_is_converted_in_float32():
     depth = metres_of_weights(raw, CHECKPOINTS['dpt_hybrid_nyu'].depth)
     assert depth.dtype == torch.float32
     assert depth.item() == pytest.approx(1.0, rel=1e-3)
+
+
+DEPTHS = [RelativeDepth(), InverseDepth(0.5, 0.1), BoundedDepth(10.0), MetricDepth(0.1, 20.0)]
+
+
+@pytest.mark.usefixtures('each_way')
+@pytest.mark.parametrize('depth', DEPTHS, ids=lambda one: type(one).__name__)
+def test_what_is_no_number_is_no_distance(depth: object):
+    raw = torch.tensor([[[torch.inf, -torch.inf, torch.nan, 0.5]]])
+    metres = metres_of_weights(raw, depth)[0, 0]
+    assert metres.isnan().tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize('depth', DEPTHS, ids=lambda one: type(one).__name__)
+def test_a_cpu_reads_the_metres_that_any_device_reads(depth: object):
+    raw = 50 * torch.rand(2, 7, 9, generator=torch.Generator().manual_seed(0)) - 5
+    learning = raw.clone().requires_grad_()  # no loop knows gradients
+    torch.testing.assert_close(
+        metres_of_weights(raw, depth), metres_of_weights(learning, depth).detach()
+    )
