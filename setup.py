@@ -51,6 +51,7 @@ setup(
             'launch/*.py',
             'config/**/*.yaml',
             'config/rviz/*.rviz',
+            'config/fastdds.xml',
             'config/sros2/*.xml',
         ),
     ],

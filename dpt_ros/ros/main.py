@@ -8,6 +8,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+from dpt_ros.ros.transport import choose_transport
 from dpt_ros.threads import wait_briefly
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
@@ -16,6 +17,7 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM)
 def main() -> None:
     """Run the node until SIGINT, SIGTERM or a shutdown of ROS; the exit code is then 0."""
     wait_briefly()
+    choose_transport(os.environ)
 
     def make() -> Any:
         from rclpy.logging import get_logger
