@@ -414,6 +414,43 @@ def quantize(first, last, share, steps):
 
 
 @compiled
+def round_millimetres(first, last, depth, whole):
+    """Convert (H, W) float32 metres to whole millimetres, uint16, written: `paint.millimetres`."""
+    for y in range(first, last):
+        _round_row(depth[y], whole[y])
+
+
+@compiled
+def _round_row(depth, whole):
+    for x in range(len(depth)):
+        rounded = depth[x] * _FLOAT(1000) + _ROUNDS - _ROUNDS  # half to even
+        within = (rounded > _FLOAT(0)) & (rounded < _FLOAT(65535))
+        whole[x] = _INT(rounded if within else _FLOAT(0))
+
+
+@compiled
+def fill(first, last, depth, value, filled):
+    """Write (H, W) float32 `depth`, and `value` where it is not finite."""
+    for y in range(first, last):
+        for x in range(depth.shape[1]):
+            filled[y, x] = depth[y, x] if abs(depth[y, x]) < _FLOAT(np.inf) else value
+
+
+@compiled
+def choose(first, last, depth, clearing, labels, chosen, solid):
+    """
+    Choose what becomes points: `points.choose`.
+
+    :param clearing: what +Inf becomes; `labels` (H, W) integer, the rows of `chosen` (N,) bool.
+    :param solid: (H, W) float32, written, NaN where not chosen.
+    """
+    for y in range(first, last):
+        for x in range(depth.shape[1]):
+            metres = clearing if depth[y, x] == _FLOAT(np.inf) else depth[y, x]
+            solid[y, x] = metres if chosen[_INDEX(labels[y, x])] else _FLOAT(np.nan)
+
+
+@compiled
 def lift(first, last, depth, rays, colors, labels, confidence, labelled, points):
     """
     Pack points: `points.pack_points`.

@@ -1,4 +1,4 @@
-"""Maps as pictures: images tinted by class, depth as colors, shares as bytes."""
+"""Maps as messages carry them: images tinted by class, depth as colors or whole millimetres."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,3 +78,28 @@ def quantize(share: Tensor, spare: Tensor | None = None) -> Tensor:
         in_bands(loops.quantize, len(share), share, steps)
         return steps
     return (share * 255).round_().to(torch.uint8)
+
+
+def millimetres(depth: Tensor, spare: Tensor | None = None) -> Tensor:
+    """
+    Bring metres to whole millimetres.
+
+    :param depth: (H, W) float32, not negative.
+    :param spare: memory for the result, see `bands.room`.
+    :return: (H, W) integers that fit 16 bits; 0: not finite, or 65.535 m and more.
+    """
+    if loops := loops_for(depth):
+        whole = room(spare, *depth.shape, dtype=torch.uint16)
+        in_bands(loops.round_millimetres, len(depth), depth, whole)
+        return whole
+    rounded = (depth * 1000).nan_to_num_(0, 0, 0).round_()
+    return rounded.masked_fill_(rounded >= 65535, 0).int()
+
+
+def fill(depth: Tensor, value: float, spare: Tensor | None = None) -> Tensor:
+    """Put a value where depth, (H, W) float32, is not finite; `spare` as in `millimetres`."""
+    if loops := loops_for(depth):
+        filled = room(spare, *depth.shape)
+        in_bands(loops.fill, len(depth), depth, np.float32(value), filled)
+        return filled
+    return depth.masked_fill(~depth.isfinite(), value)

@@ -1,6 +1,8 @@
 """Depth -> points, packed as depth_image_proc packs them (PointXYZRGB of PCL)."""
 
 from dpt_ros.perception.bands import in_bands, loops_for, room
+from dpt_ros.perception.paint import look_up
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -8,6 +10,31 @@ from torch import Tensor
 FIELDS = {'x': (0, 'f4'), 'y': (4, 'f4'), 'z': (8, 'f4'), 'rgb': (16, 'f4')}
 LABEL_FIELDS = {'label': (20, 'u4'), 'confidence': (24, 'f4')}
 POINT_STEP = 32
+
+
+def choose(
+    depth: Tensor, clearing: float, labels: Tensor | None = None, chosen: Tensor | None = None
+) -> Tensor:
+    """
+    Choose what becomes points.
+
+    :param depth: (H, W) float32, metres.
+    :param clearing: distance of points where there is nothing in range (+Inf); 0: none.
+    :param labels: (H, W) integers, rows of `chosen` (N,) bool; None: every class is chosen.
+    :return: (H, W) float32, NaN where a pixel is not chosen.
+    """
+    clearing = clearing or torch.inf
+    if loops := loops_for(depth):
+        if labels is None or chosen is None:
+            labels, chosen = torch.zeros(depth.shape, dtype=torch.uint8), torch.ones(1).bool()
+        solid = torch.empty_like(depth)
+        numbers = np.float32(clearing), labels, chosen
+        in_bands(loops.choose, len(depth), depth, *numbers, solid)
+        return solid
+    solid = depth.masked_fill(depth == torch.inf, clearing)
+    if labels is None or chosen is None:
+        return solid
+    return solid.masked_fill(~look_up(chosen, labels), torch.nan)
 
 
 def pack_points(
@@ -32,7 +59,8 @@ def pack_points(
     labelled = labels is not None and confidence is not None
     if loops := loops_for(depth):
         points = room(spare, *depth.shape, POINT_STEP // 4)
-        extra = (labels, confidence) if labelled else (colors[..., 0], depth)  # not looked at
+        nothing = torch.empty((0, 0), dtype=torch.uint8), depth  # is not looked at
+        extra = (labels, confidence) if labelled else nothing
         in_bands(loops.lift, len(depth), depth, rays, colors, *extra, labelled, points)
         return points
     z = depth + 0 * (depth + rays[0])  # NaN where depth or the ray is not finite

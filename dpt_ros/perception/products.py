@@ -1,9 +1,9 @@
 """
 What can be asked of an image, and the way there from the own maps of the networks.
 
-Two steps for one image: `cleanup` makes metres and takes out what must not be believed, `points`
-lays out the products. Each is a pure function of tensors that never waits for the device, so
-whoever runs them (`runtime`) may capture them.
+Two steps for one image: `cleanup` makes metres and says what of them is out of range, `points`
+takes out what floats between surfaces and lays out the products. Each is a pure function of
+tensors that never waits for the device, so whoever runs them (`runtime`) may capture them.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ import math
 import cv2
 from dpt_ros.perception.bands import at_once
 from dpt_ros.perception.cleanup import clean, cut_flying
-from dpt_ros.perception.paint import look_up, quantize, shade, tint, Tints
-from dpt_ros.perception.points import pack_points
+from dpt_ros.perception.paint import fill, millimetres, quantize, shade, tint, Tints
+from dpt_ros.perception.points import choose, pack_points
 from dpt_ros.perception.program import Program, Tensors
 from dpt_ros.perception.scale.metres import metres_of_inverse
 from dpt_ros.perception.steady import calm
@@ -115,7 +115,7 @@ class Finisher:
         return Program('finish', order, steps)
 
     def _clean(self, order: Order, given: Tensors) -> Tensors:
-        """Make metres, and know what is no surface; bring the image to the size of the maps."""
+        """Make metres, and know what is in range; bring the image to the size of the maps."""
         options, maps = order.options, dict(given)
         maps['colors'] = colors = _shrink(maps.pop('pixels'), *order.size)
         if not order.wanted & METRES:
@@ -127,16 +127,12 @@ class Finisher:
             last = (given['gray'], given['before']) if 'gray' in given else None
             depth, maps['gray'] = calm(depth, colors, last, options.depth_steadiness)
             maps['before'] = depth
-        if 'rays' in given and options.depth_edge_angle:
-            reach = self._edge_reach(order.size)
-            spare = given.get('spare depth')
-            depth = cut_flying(depth, given['rays'], options.depth_edge_angle, reach, spare)
         maps['depth'] = depth
         return maps
 
     @at_once()
     def _lay_out(self, order: Order, maps: Tensors) -> Tensors:
-        """Turn the maps, all (H, W), into the products wanted."""
+        """Turn the maps, all (H, W), into the products wanted; on a CPU all rows of one at once."""
         wanted, options, colors = order.wanted, order.options, maps['colors']
         products: Tensors = {n: maps[n] for n in ('gray', 'before') if n in maps}
         depth, labels = maps.get('depth'), maps.get('labels')
@@ -144,25 +140,28 @@ class Finisher:
         def spare(product: str) -> Tensor | None:
             return maps.get(f'spare {product}')
 
+        if depth is not None and 'rays' in maps and options.depth_edge_angle:
+            reach = self._edge_reach(order.size)
+            kept = spare('depth') if _is_as_computed(options) else None
+            depth = cut_flying(depth, maps['rays'], options.depth_edge_angle, reach, kept)
+
         if 'color' in wanted:
             products['color'] = colors
         if 'inverse_depth' in wanted:
             products['inverse_depth'] = maps['own']
         if depth is not None:
             if 'depth' in wanted:
-                products['depth'] = _encode_depth(depth, options)
+                products['depth'] = _encode_depth(depth, options, spare('depth'))
             if 'depth_color' in wanted:
                 per_metre = 255 / options.depth_color_max  # from 0, fixed; unknown, sky: black
                 shaded = shade(depth, self._turbo, per_metre, spare('depth_color'))
                 products['depth_color'] = shaded
             if 'points' in wanted:
                 extra = (labels, maps.get('confidence')) if options.points_labels else (None, None)
-                solid = depth
-                if options.points_clearing_distance:
-                    nothing = depth == torch.inf
-                    solid = depth.masked_fill(nothing, options.points_clearing_distance)
-                if labels is not None and (chosen := self.classes_of_points(options)) is not None:
-                    solid = solid.masked_fill(~look_up(chosen, labels), torch.nan)
+                chosen = self.classes_of_points(options) if labels is not None else None
+                clearing, solid = options.points_clearing_distance, depth
+                if clearing or chosen is not None:
+                    solid = choose(depth, clearing, labels, chosen)
                 products['points'] = pack_points(
                     solid, maps['rays'], colors, *extra, spare=spare('points')
                 )
@@ -198,12 +197,6 @@ def compact(points: Tensor) -> Tensor:
     return points[points[..., 2].isfinite()]
 
 
-def millimetres(depth: Tensor) -> Tensor:
-    """Convert metres to whole millimetres that fit 16 bits, int32; 0: unknown or too far."""
-    rounded = (depth * 1000).nan_to_num_(0, 0, 0).round_()
-    return rounded.masked_fill_(rounded >= 65535, 0).int()
-
-
 def class_names(text: str) -> list[str]:
     """Split names with commas between, such as 'person, chair'."""
     return [name.strip() for name in text.split(',') if name.strip()]
@@ -225,13 +218,18 @@ def _shrink(pixels: Tensor, height: int, width: int) -> Tensor:
     return small.round_().to(torch.uint8).permute(1, 2, 0)
 
 
-def _encode_depth(depth: Tensor, options: Options) -> Tensor:
+def _is_as_computed(options: Options) -> bool:
+    """Return whether depth goes out as it was computed."""
+    return options.depth_encoding != '16UC1' and math.isnan(options.depth_invalid_value)
+
+
+def _encode_depth(depth: Tensor, options: Options, spare: Tensor | None) -> Tensor:
     """Bring depth to its message's encoding: 32FC1 metres, or 16UC1 millimetres with 0 invalid."""
-    if options.depth_encoding == '16UC1':
-        return millimetres(depth)
-    if math.isnan(options.depth_invalid_value):
+    if _is_as_computed(options):
         return depth
-    return depth.masked_fill(~depth.isfinite(), options.depth_invalid_value)
+    if options.depth_encoding == '16UC1':
+        return millimetres(depth, spare)
+    return fill(depth, options.depth_invalid_value, spare)
 
 
 @lru_cache(maxsize=8)

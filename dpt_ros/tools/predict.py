@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dpt_ros.perception.camera import Camera
+from dpt_ros.perception.paint import millimetres
 from dpt_ros.perception.pipeline import Frame, Perception, Result
-from dpt_ros.perception.products import millimetres
 from dpt_ros.perception.runtime import choose_device, choose_precision
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.tools.sources import read_file

@@ -8,7 +8,7 @@ import shutil
 from typing import Any
 
 import cv2
-from dpt_ros.perception.products import millimetres
+from dpt_ros.perception.paint import millimetres
 from dpt_ros.ros.messages import decode_compressed, decode_depth, decode_image
 import numpy as np
 import torch

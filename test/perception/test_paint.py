@@ -1,6 +1,6 @@
 """Pictures, as a CPU paints them and as any other device does."""
 
-from dpt_ros.perception.paint import look_up, quantize, shade, tint, Tints
+from dpt_ros.perception.paint import fill, look_up, millimetres, quantize, shade, tint, Tints
 import pytest
 import torch
 
@@ -65,14 +65,30 @@ def test_a_share_is_rounded_to_the_nearest_byte():
     assert quantize(share).tolist() == [[0, 255, 128], [1, 2, 255]]
 
 
+@pytest.mark.usefixtures('each_way')
+def test_metres_become_whole_millimetres_that_fit_16_bits():
+    depth = torch.tensor(
+        [[0.0, 0.0004, 0.0006, 1.2344, 65.534, 65.5351, 1e8, torch.nan, torch.inf]]
+    )
+    assert millimetres(depth).numpy().tolist() == [[0, 0, 1, 1234, 65534, 0, 0, 0, 0]]
+
+
+@pytest.mark.usefixtures('each_way')
+def test_what_is_not_finite_is_filled():
+    depth = torch.tensor([[1.5, torch.nan, torch.inf, -torch.inf, 0.0]])
+    assert fill(depth, -1.0).tolist() == [[1.5, -1.0, -1.0, -1.0, 0.0]]
+
+
 def test_pictures_go_to_memory_that_is_spare():
     depth, share = 30 * torch.rand(HEIGHT, WIDTH), torch.rand(HEIGHT, WIDTH)
     for values, paint in (
         (IMAGE, lambda spare: tint(IMAGE, LABELS, tints(0.5), spare)),
         (IMAGE, lambda spare: shade(depth, PALETTE, 9.0, spare)),
         (LABELS, lambda spare: quantize(share, spare)),
+        (LABELS.short(), lambda spare: millimetres(depth, spare)),
+        (depth, lambda spare: fill(depth, 0.5, spare)),
     ):
-        wanted, spare = paint(None), torch.zeros(values.numel(), dtype=torch.uint8)
+        wanted, spare = paint(None), torch.zeros(values.nbytes, dtype=torch.uint8)
         assert paint(spare).data_ptr() == spare.data_ptr()
-        assert torch.equal(spare.view(values.shape), wanted)
+        assert spare.numpy().tobytes() == wanted.numpy().tobytes()
         assert paint(spare[1:]).data_ptr() != spare[1:].data_ptr()  # too small

@@ -1,7 +1,7 @@
 """Points: geometry by hand, and the bytes that depth_image_proc's consumers read."""
 
 from dpt_ros.perception.camera import Camera
-from dpt_ros.perception.points import FIELDS, LABEL_FIELDS, pack_points, POINT_STEP
+from dpt_ros.perception.points import choose, FIELDS, LABEL_FIELDS, pack_points, POINT_STEP
 import numpy as np
 import pytest
 import torch
@@ -102,3 +102,15 @@ def test_memory_of_another_size_is_left_alone():
     spare = torch.zeros(35 * 48 * POINT_STEP, dtype=torch.uint8)
     points = pack_points(torch.full((36, 48), 2.0), RAYS, BLACK, spare=spare)
     assert points.shape == (36, 48, 8) and not spare.any()
+
+
+@pytest.mark.parametrize('clearing', [0.0, 8.0])
+def test_pixels_are_chosen_by_class_and_clear_what_is_out_of_range(clearing: float):
+    depth = torch.tensor([[1.0, 2.0, torch.inf, torch.inf, torch.nan]])
+    labels = torch.tensor([[0, 1, 0, 1, 0]], dtype=torch.uint8)
+    far = clearing or torch.inf
+    wanted = [[1.0, 2.0, far, far, torch.nan]]
+    torch.testing.assert_close(choose(depth, clearing), torch.tensor(wanted), equal_nan=True)
+    wanted = [[1.0, torch.nan, far, torch.nan, torch.nan]]
+    chosen = choose(depth, clearing, labels, torch.tensor([True, False]))
+    torch.testing.assert_close(chosen, torch.tensor(wanted), equal_nan=True)

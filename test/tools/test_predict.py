@@ -9,8 +9,8 @@ import re
 
 import cv2
 from dpt_ros.perception.camera import Camera
+from dpt_ros.perception.paint import millimetres
 from dpt_ros.perception.pipeline import Frame, Perception, Result
-from dpt_ros.perception.products import millimetres
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.tools.cli import main
 from dpt_ros.tools.predict import encode_ply, spread
@@ -128,7 +128,7 @@ def test_the_png_of_depth_is_in_millimetres(folder: Path, result: Result):
     [(1.2344, 1234), (65.534, 65534), (65.535, 0), (1000, 0), (math.nan, 0), (math.inf, 0)],
 )
 def test_millimetres_end_where_16_bits_do(metres: float, wanted: int):
-    assert millimetres(torch.full((1, 1), metres)) == wanted
+    assert millimetres(torch.full((1, 1), metres)).numpy() == wanted
 
 
 def test_labels_are_class_ids_with_the_colors_of_the_classes(folder: Path, result: Result):
