@@ -132,7 +132,7 @@ class Finisher:
 
     @at_once()
     def _lay_out(self, order: Order, maps: Tensors) -> Tensors:
-        """Turn the maps, all (H, W), into the products wanted; on a CPU all rows of one at once."""
+        """Turn the maps, all (H, W), into the products wanted."""
         wanted, options, colors = order.wanted, order.options, maps['colors']
         products: Tensors = {n: maps[n] for n in ('gray', 'before') if n in maps}
         depth, labels = maps.get('depth'), maps.get('labels')
