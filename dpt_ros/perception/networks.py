@@ -6,6 +6,7 @@ waits for the device, so whoever runs them (`runtime`) may capture or compile th
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from dpt_ros.model.dpt import DPT, join
 from dpt_ros.perception.bands import at_once
 from dpt_ros.perception.classify import among, classify
+from dpt_ros.perception.crew import Crew
 from dpt_ros.perception.preprocess import feed, network_size
 from dpt_ros.perception.program import Program, Tensors
 from dpt_ros.perception.runtime import Network, NetworkError, Runtime
@@ -56,8 +58,10 @@ class Networks:
         dtype: torch.dtype,
         side: int,
         runtime: Runtime,
+        crew: Crew | None,
     ):
         """Put them on the device; for the arguments see `pipeline.Perception`."""
+        self._crew = crew
         self.passes = [
             _Pass(
                 Network(network, device, dtype, runtime), entry, _fit(network, entry, side), tasks
@@ -91,7 +95,7 @@ class Networks:
         passes = [one for one in self.passes if one.tasks & look.tasks]
         steps = {
             'preprocess': partial(_preprocess, passes),
-            'network': partial(_run, passes, look.tasks),
+            'network': partial(self._run, passes, look.tasks),
             'postprocess': partial(self._postprocess, look),
         }
         return Program('see', look, steps)
@@ -102,6 +106,15 @@ class Networks:
         rows, columns = images.shape[2:]
         prepared = feed(images.permute(0, 2, 3, 1), one.entry, Resize(columns, rows, multiple=1))
         return one.network(prepared, {'segmentation'})['segmentation'].float()
+
+    def _run(self, passes: Sequence[_Pass], tasks: frozenset[str], images: Tensors) -> Tensors:
+        """Run each backbone once, all of its tasks in one pass."""
+        raw: Tensors = {}
+        kind = tasks, *(tuple(image.shape) for image in images.values())
+        with nullcontext() if self._crew is None else self._crew.at_work(kind):
+            for number, one in enumerate(passes):
+                raw |= one.network(images[str(number)], one.tasks & tasks)
+        return raw
 
     def _postprocess(self, look: Look, raw: Tensors) -> Tensors:
         """Bring what the networks gave to the size of the outputs."""
@@ -155,14 +168,6 @@ def _preprocess(passes: Sequence[_Pass], given: Tensors) -> Tensors:
         str(number): feed(given['pixels'], one.entry, one.resize)
         for number, one in enumerate(passes)
     }
-
-
-def _run(passes: Sequence[_Pass], tasks: frozenset[str], images: Tensors) -> Tensors:
-    """Run each backbone once, all of its tasks in one pass."""
-    raw: Tensors = {}
-    for number, one in enumerate(passes):
-        raw |= one.network(images[str(number)], one.tasks & tasks)
-    return raw
 
 
 def _networks(

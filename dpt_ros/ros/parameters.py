@@ -94,7 +94,8 @@ class Parameters:
     cpu_threads: int = parameter(
         'cpu_threads',
         2,
-        'CPU cores that the networks may take; more is faster and leaves less to navigation.',
+        'CPU cores that the networks may take; more is faster and leaves less to navigation. '
+        'While others keep cores busy fewer are taken.',
         bounds=(1, 256),
     )
     network_side: int = parameter(
