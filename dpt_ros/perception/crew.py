@@ -24,34 +24,36 @@ class Crew:
         """Choose out of `threads`, half of them, a quarter of them, ..., 1."""
         self._sizes = [threads >> halvings for halvings in range(threads.bit_length())]
         self._kind: Hashable = None
-        self._trials = Trials(self._sizes, threads)
+        self._trials = Trials(self._sizes)
 
     @contextmanager
-    def at_work(self, kind: Hashable) -> Iterator[None]:
+    def at_work(self, kind: Hashable, pieces: int = 1) -> Iterator[None]:
         """
         Run what is inside; the number stays as it is afterwards, for changing it costs time.
 
-        :param kind: of work; only runs of one kind, one after the other, are compared.
+        :param kind: of work; only runs of one kind, one after the other, are compared, and while
+            kinds alternate all threads are used.
+        :param pieces: of work that are done at once; a run is measured by one of them.
         """
         if kind != self._kind:
-            self._kind, self._trials = kind, Trials(self._sizes, self._trials.usual)
+            self._kind, self._trials = kind, Trials(self._sizes)
         changed = torch.get_num_threads() != self._trials.size
         if changed:
             torch.set_num_threads(self._trials.size)
         started = perf_counter()
         yield
         if not changed:  # else oneDNN had to prepare anew
-            self._trials.tell(perf_counter() - started)
+            self._trials.tell((perf_counter() - started) / pieces)
 
 
 class Trials:
     """What runs took with each number of threads, and which number is next."""
 
-    def __init__(self, sizes: list[int], usual: int):
-        """Begin with `usual`, one of `sizes`, which fall."""
-        self.usual = self.size = usual  # `size` is another one during a trial
+    def __init__(self, sizes: list[int]):
+        """Begin with the first of `sizes`, the largest."""
+        self.usual = self.size = sizes[0]  # `size` is another one during a trial
         self._sizes, self._smaller = sizes, False
-        self._seconds = dict.fromkeys([usual], 0.0)  # of those tried; 0: not told yet
+        self._seconds = {sizes[0]: 0.0}  # of those tried; 0: not told yet
         self._pause = self._left = FIRST
 
     def tell(self, seconds: float) -> None:

@@ -110,8 +110,9 @@ class Networks:
     def _run(self, passes: Sequence[_Pass], tasks: frozenset[str], images: Tensors) -> Tensors:
         """Run each backbone once, all of its tasks in one pass."""
         raw: Tensors = {}
-        kind = tasks, *(tuple(image.shape) for image in images.values())
-        with nullcontext() if self._crew is None else self._crew.at_work(kind):
+        kind = tasks, *(tuple(each.shape[2:]) for each in images.values())
+        batch = len(next(iter(images.values())))
+        with nullcontext() if self._crew is None else self._crew.at_work(kind, batch):
             for number, one in enumerate(passes):
                 raw |= one.network(images[str(number)], one.tasks & tasks)
         return raw

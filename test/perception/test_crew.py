@@ -22,13 +22,18 @@ def machine(monkeypatch: pytest.MonkeyPatch):
         threads, clock = 2, 0.0
 
         def runs(
-            self, crew: Crew, count: int, cost: dict[int, float], kind: object = 'a'
+            self,
+            crew: Crew,
+            count: int,
+            cost: dict[int, float],
+            kind: object = 'a',
+            pieces: int = 1,
         ) -> list[int]:
             """Run so often, and return the number of threads of each run."""
             sizes = []
             for _ in range(count):
                 before = self.threads
-                with crew.at_work(kind):
+                with crew.at_work(kind, pieces):
                     prepared = 1.0 if self.threads == before else 1.3
                     self.clock += prepared * cost[self.threads] * 1e-3
                 sizes.append(self.threads)
@@ -92,7 +97,16 @@ def test_runs_of_different_kinds_are_not_compared(machine):
         sizes += machine.runs(tried, 1, FREE, 'large') + machine.runs(tried, 1, small, 'small')
     assert set(sizes) == {2}
     machine.runs(tried, 50, ONE_IS_BUSY, 'large')
-    assert machine.runs(tried, 5, small, 'small') == [1] * 5  # what was found holds until tried
+    assert machine.runs(tried, 5, small, 'small') == [2] * 5
+
+
+def test_a_run_is_measured_by_its_pieces(machine):
+    tried, sizes = Crew(2), []
+    for run in range(400):
+        pieces = 1 + run % 3
+        cost = {threads: pieces * seconds for threads, seconds in FREE.items()}
+        sizes += machine.runs(tried, 1, cost, 'a', pieces)
+    assert sizes.count(2) >= 370
 
 
 def test_a_run_that_fails_is_not_told(machine):
