@@ -86,13 +86,19 @@ def at_once() -> Iterator[None]:
     writes a later one may read as it lies there, in the rows of its own band; whoever else is to
     read it waits for the end.
     """
-    _here.waiting = waiting = list[Work]()
+    _here.waiting = []
     try:
         yield
+        catch_up()
     finally:
         _here.waiting = None
-    if waiting:
-        _share(waiting)
+
+
+def catch_up() -> None:
+    """Run now what waits for the end of `at_once`, for whoever is to read it before."""
+    if _here.waiting:
+        works, _here.waiting = _here.waiting, []
+        _share(works)
 
 
 def _share(works: list[Work]) -> None:

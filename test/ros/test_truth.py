@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import cv2
-from dpt_ros.perception import networks, products
+from dpt_ros.perception import bands, networks, products
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.scale import metres
 from dpt_ros.ros import outputs, processor
@@ -264,6 +264,7 @@ class Fault:
 
 
 def rolled(values: Any, rows: int, columns: int) -> Any:
+    bands.catch_up()  # what is not written yet cannot be moved
     return torch.roll(values, (1, 1), (rows, columns))
 
 
