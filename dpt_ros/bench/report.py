@@ -127,7 +127,7 @@ def draw(results: Mapping[str, Any]) -> np.ndarray:
         bars.append((f'{size} baseline', [('around', around), ('network', network)]))
     for run in results.get('node', ()):
         if run.outputs == 'all' and run.answered:
-            rate = f'{run.rate:g} Hz' if run.rate else 'full speed'
+            rate = f'{run.rate:g} Hz' if run.rate else 'full'
             many = f' {run.cameras} cam. {run.nodes} n.' if run.cameras > 1 else ''
             latency = [
                 ('latency p50', run.p50_ms),
