@@ -17,6 +17,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LEAD = 0.15  # a thread asked for its band begins that much of it later than who asks
+Loop = Callable[..., None]
+Work = tuple[Loop, int, list[Any]]  # a loop, how many rows it has, what it gets
+Answers = SimpleQueue[Exception | None]  # what went wrong in each band
+
+
+class _Here(threading.local):
+    """Of each thread."""
+
+    waiting: list[Work] | None = None  # until `at_once` ends
+
+
+_here = _Here()
+# Threads that wait for bands. A ThreadPoolExecutor takes three times as long to wake one.
+_helpers: list[threading.Thread] = []
+_asked: SimpleQueue[tuple[list[Work], int, int, Answers]] = SimpleQueue()  # a band, of how many
+
 
 def compiled(function: Any) -> Any:
     """
@@ -46,20 +63,6 @@ def _loops() -> ModuleType | None:
     except ImportError:
         return None
     return loops
-
-
-LEAD = 0.15  # a thread asked for its band begins that much of it later than who asks
-Loop = Callable[..., None]
-Work = tuple[Loop, int, list[Any]]  # a loop, how many rows it has, what it gets
-
-
-class _Here(threading.local):
-    """Of each thread."""
-
-    waiting: list[Work] | None = None  # until `at_once` ends
-
-
-_here = _Here()
 
 
 def in_bands(loop: Loop, rows: int, *arguments: Any) -> None:
@@ -103,49 +106,37 @@ def catch_up() -> None:
 
 def _share(works: list[Work]) -> None:
     bands = torch.get_num_threads()
-    _start_helpers(bands - 1)
-    answers = SimpleQueue[Exception | None]()
+    while len(_helpers) < bands - 1:
+        helper = threading.Thread(target=_help, name=f'pixels_{len(_helpers)}', daemon=True)
+        helper.start()
+        _helpers.append(helper)
+    answers: Answers = SimpleQueue()
     for band in range(1, bands):
         _asked.put((works, band, bands, answers))
-    errors = [_tried(works, 0, bands), *(answers.get() for _ in range(1, bands))]
+    errors = [_run(works, 0, bands), *(answers.get() for _ in range(1, bands))]
     for error in errors:
         if error is not None:
             raise error
 
 
-# Threads that wait for bands. A ThreadPoolExecutor takes three times as long to wake one.
-_asked: SimpleQueue[tuple[list[Work], int, int, SimpleQueue[Exception | None]]] = SimpleQueue()
-_helpers: list[threading.Thread] = []
-
-
-def _start_helpers(count: int) -> None:
-    while len(_helpers) < count:
-        name = f'pixels_{len(_helpers)}'
-        _helpers.append(threading.Thread(target=_help, name=name, daemon=True))
-        _helpers[-1].start()
-
-
 def _help() -> None:
     while True:
         works, band, bands, answers = _asked.get()
-        answers.put(_tried(works, band, bands))
+        answers.put(_run(works, band, bands))
         del works, answers  # arrays are not kept until the next frame
 
 
-def _tried(works: list[Work], band: int, bands: int) -> Exception | None:
+def _run(works: list[Work], band: int, bands: int) -> Exception | None:
+    """Run loops over one band each, and return what went wrong."""
+    start, end = (_edge(each, bands) for each in (band, band + 1))
     try:
-        _run(works, band, bands)
+        for loop, rows, given in works:
+            first, last = int(rows * start), int(rows * end)
+            if first < last:
+                loop(first, last, *given)
     except Exception as error:
         return error
     return None
-
-
-def _run(works: list[Work], band: int, bands: int) -> None:
-    start, end = (_edge(each, bands) for each in (band, band + 1))
-    for loop, rows, given in works:
-        first, last = int(rows * start), int(rows * end)
-        if first < last:
-            loop(first, last, *given)
 
 
 def _edge(band: int, bands: int) -> float:

@@ -15,8 +15,8 @@ from dpt_ros.perception.bands import compiled
 import numpy as np
 
 _SLICE = 640  # pixels of a row looked at together: 150 classes of them stay in the cache
-_FLOAT, _INT, _INDEX = np.float32, np.int32, np.uint64
-_WIDE = np.uint64
+_FLOAT, _INT = np.float32, np.int32
+_INDEX = _WIDE = np.uint64
 _ROUNDS = _FLOAT(3 << 22)  # added to a float, it leaves no bits for fractions
 
 
@@ -34,7 +34,7 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
     """
     classes, width, taps = scores.shape[2], len(across), len(of_rows)
     planes = np.empty((classes, scores.shape[1]), _FLOAT)  # a row of scores, class by class
-    wide = np.empty((taps, classes, width), _FLOAT)  # such rows in turn, as wide as pixels
+    wide = np.empty((classes, taps, width), _FLOAT)  # such rows in turn, as wide as pixels
     fine = np.empty((classes, _SLICE), _FLOAT)
     best, total = np.empty(_SLICE, _FLOAT), np.empty(_SLICE, _FLOAT)
     label, done = np.empty(_SLICE, _INT), 0
@@ -43,23 +43,12 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
         while done < down[y] + taps:
             _turn(scores[done], planes)
             for k in range(classes):
-                _widen(planes[k], across, of_columns, wide[done % taps, k])
+                _widen(planes[k], across, of_columns, wide[k, done % taps])
             done += 1
         for left in range(0, width, _SLICE):
             count = min(_SLICE, width - left)
             for k in range(classes):
-                for t in range(0, taps, 4):
-                    row = down[y] + t
-                    _add_rows(
-                        wide[row % taps, k][left:],
-                        wide[(row + 1) % taps, k][left:],
-                        wide[(row + 2) % taps, k][left:],
-                        wide[(row + 3) % taps, k][left:],
-                        of_rows[t:, y],
-                        t == 0,
-                        fine[k],
-                        count,
-                    )
+                _sum_rows(wide[k], down[y], of_rows[:, y], left, fine[k], count)
                 _race(fine[k], best, label, k, count)
             for k in range(classes):
                 _add_exponentials(fine[k], best, k == 0, total, count)
@@ -69,7 +58,7 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
 @compiled
 def resample(first, last, values, across, of_columns, down, of_rows, resampled):
     """
-    Resample a map: `resample.resize`.
+    Resample a map: `resample.resample`.
 
     :param values: (h, w) float32.
     :param across: and `of_columns`, `down` and `of_rows`: see `classify`.
@@ -82,18 +71,7 @@ def resample(first, last, values, across, of_columns, down, of_rows, resampled):
         while done < down[y] + taps:
             _widen(values[done], across, of_columns, wide[done % taps])
             done += 1
-        for t in range(0, taps, 4):
-            row = down[y] + t
-            _add_rows(
-                wide[row % taps],
-                wide[(row + 1) % taps],
-                wide[(row + 2) % taps],
-                wide[(row + 3) % taps],
-                of_rows[t:, y],
-                t == 0,
-                resampled[y],
-                width,
-            )
+        _sum_rows(wide, down[y], of_rows[:, y], 0, resampled[y], width)
 
 
 @compiled
@@ -162,6 +140,24 @@ def _add_columns(values, starts, taps, begin, wide):
 
 
 @compiled
+def _sum_rows(ring, first, taps, left, fine, count):
+    """Make `fine` of T rows from `first` on, weighted, `left` pixels from where they begin."""
+    rows = len(ring)
+    for t in range(0, rows, 4):
+        row = first + t
+        _add_rows(
+            ring[row % rows][left:],
+            ring[(row + 1) % rows][left:],
+            ring[(row + 2) % rows][left:],
+            ring[(row + 3) % rows][left:],
+            taps[t:],
+            t == 0,
+            fine,
+            count,
+        )
+
+
+@compiled
 def _add_rows(a, b, c, d, taps, begin, fine, count):
     """Add four rows, weighted, to `fine`, of which nothing counts at the begin."""
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
@@ -222,11 +218,11 @@ def among(first, last, labels, chosen, found):
 
 
 @compiled
-def convert(first, last, raw, factor, offset, lowest, highest, inverse, metres):
-    """Read metres of (N,) float32, written: `scale.metres.metres_of_weights`."""
+def convert(first, last, raw, factor, offset, lowest, highest, inverted, metres):
+    """Read metres, (N,) float32, written, of `raw` likewise: `scale.metres.metres_of_weights`."""
     for x in range(first, last):
         line = min(max(raw[x] * factor + offset, lowest), highest)
-        found = _FLOAT(1) / line if inverse else line
+        found = _FLOAT(1) / line if inverted else line
         metres[x] = found + _FLOAT(0) * raw[x]  # NaN where that is not finite
 
 
@@ -386,8 +382,8 @@ def tint(first, last, image, labels, added, kept, tinted):
     Mix the color of its class into each pixel: `paint.tint`.
 
     :param image: (H, W, 3) uint8; `labels` (H, W) integer.
-    :param added: (N,) uint64, for each label what it adds, 256 times R, G and B, 16 bits each from
-        the lowest; `kept` (N,) uint64, what it leaves of the image, in steps of 1 / 256.
+    :param added: (N,) uint64, for each label what it adds, 8192 times R, G and B, 21 bits each
+        from the lowest; `kept` (N,) uint64, what it leaves of the image, in steps of 1 / 8192.
     :param tinted: (H, W, 3) uint8, written.
     """
     for y in range(first, last):
@@ -399,10 +395,10 @@ def _tint_row(image, labels, added, kept, tinted):
     for x in range(len(labels)):
         label = _INDEX(labels[x])
         red, green, blue = _WIDE(image[x, 0]), _WIDE(image[x, 1]), _WIDE(image[x, 2])
-        color = red | green << _WIDE(16) | blue << _WIDE(32)
+        color = red | green << _WIDE(21) | blue << _WIDE(42)
         mixed = color * kept[label] + added[label]  # no part of it carries into the next
-        tinted[x, 0], tinted[x, 1] = mixed >> _WIDE(8), mixed >> _WIDE(24)
-        tinted[x, 2] = mixed >> _WIDE(40)
+        tinted[x, 0], tinted[x, 1] = mixed >> _WIDE(13), mixed >> _WIDE(34)
+        tinted[x, 2] = mixed >> _WIDE(55)
 
 
 @compiled
@@ -441,13 +437,16 @@ def choose(first, last, depth, clearing, labels, chosen, solid):
     """
     Choose what becomes points: `points.choose`.
 
-    :param clearing: what +Inf becomes; `labels` (H, W) integer, the rows of `chosen` (N,) bool.
+    :param clearing: what +Inf becomes.
+    :param labels: (H, W) integer, the rows of `chosen` (N,) bool; or both None.
     :param solid: (H, W) float32, written, NaN where not chosen.
     """
     for y in range(first, last):
         for x in range(depth.shape[1]):
-            metres = clearing if depth[y, x] == _FLOAT(np.inf) else depth[y, x]
-            solid[y, x] = metres if chosen[_INDEX(labels[y, x])] else _FLOAT(np.nan)
+            solid[y, x] = clearing if depth[y, x] == _FLOAT(np.inf) else depth[y, x]
+        if chosen is not None:
+            for x in range(depth.shape[1]):
+                solid[y, x] = solid[y, x] if chosen[_INDEX(labels[y, x])] else _FLOAT(np.nan)
 
 
 @compiled

@@ -6,7 +6,6 @@ waits for the device, so whoever runs them (`runtime`) may capture or compile th
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 from dpt_ros.model.dpt import DPT, join
 from dpt_ros.perception.bands import at_once
 from dpt_ros.perception.classify import among, classify
-from dpt_ros.perception.crew import Crew
 from dpt_ros.perception.preprocess import feed, network_size
 from dpt_ros.perception.program import Program, Tensors
 from dpt_ros.perception.runtime import Network, NetworkError, Runtime
@@ -58,10 +56,9 @@ class Networks:
         dtype: torch.dtype,
         side: int,
         runtime: Runtime,
-        crew: Crew | None,
     ):
         """Put them on the device; for the arguments see `pipeline.Perception`."""
-        self._crew = crew
+        self._runtime = runtime
         self.passes = [
             _Pass(
                 Network(network, device, dtype, runtime), entry, _fit(network, entry, side), tasks
@@ -112,7 +109,7 @@ class Networks:
         raw: Tensors = {}
         kind = tasks, *(tuple(each.shape[2:]) for each in images.values())
         batch = len(next(iter(images.values())))
-        with nullcontext() if self._crew is None else self._crew.at_work(kind, batch):
+        with self._runtime.at_work(kind, batch):
             for number, one in enumerate(passes):
                 raw |= one.network(images[str(number)], one.tasks & tasks)
         return raw

@@ -25,10 +25,10 @@ class Tints:
     @cached_property
     def steps(self) -> tuple[np.ndarray, np.ndarray]:
         """What each class adds to a pixel and what it keeps of it, as `loops.tint` has them."""
-        shares = (256 * self.opacities.double().numpy()).round()
-        parts = (self.colors.numpy() * shares[:, None] + 128).astype(np.uint64)  # to be rounded
+        shares = (8192 * self.opacities.double().numpy()).round()
+        parts = (self.colors.numpy() * shares[:, None] + 4096).astype(np.uint64)  # to be rounded
         red, green, blue = parts.T
-        return red | green << 16 | blue << 32, (256 - shares).astype(np.uint64)
+        return red | green << 21 | blue << 42, (8192 - shares).astype(np.uint64)
 
 
 def tint(image: Tensor, labels: Tensor, tints: Tints, spare: Tensor | None = None) -> Tensor:

@@ -13,7 +13,6 @@ from functools import lru_cache
 
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.classify import among
-from dpt_ros.perception.crew import Crew
 from dpt_ros.perception.networks import check_believable, Look, Networks, resize_rule
 from dpt_ros.perception.preprocess import network_size
 from dpt_ros.perception.products import compact, Finisher, METRES, Options, Order, PRODUCTS
@@ -73,7 +72,6 @@ class Perception:
         dtype: torch.dtype,
         network_side: int = 0,
         runtime: Runtime | None = None,
-        crew: Crew | None = None,
     ):
         """
         Put the networks on the device.
@@ -83,7 +81,6 @@ class Perception:
             and see the same image.
         :param network_side: shorter side of the networks' input in pixels; 0: as trained.
         :param runtime: how they run; None: eager.
-        :param crew: how many threads run them, on a CPU; None: as many as PyTorch has.
         """
         self.device = device
         self._depth, self._segmentation = depth, segmentation
@@ -101,7 +98,6 @@ class Perception:
             dtype=dtype,
             side=network_side,
             runtime=self.runtime,
-            crew=crew,
         )
         seen = None
         if depth is not None:

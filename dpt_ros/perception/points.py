@@ -24,17 +24,17 @@ def choose(
     :return: (H, W) float32, NaN where a pixel is not chosen.
     """
     clearing = clearing or torch.inf
+    by_class = None if labels is None or chosen is None else (labels, chosen)
     if loops := loops_for(depth):
-        if labels is None or chosen is None:
-            labels, chosen = torch.zeros(depth.shape, dtype=torch.uint8), torch.ones(1).bool()
         solid = torch.empty_like(depth)
-        numbers = np.float32(clearing), labels, chosen
-        in_bands(loops.choose, len(depth), depth, *numbers, solid)
+        classes = by_class or (None, None)
+        in_bands(loops.choose, len(depth), depth, np.float32(clearing), *classes, solid)
         return solid
     solid = depth.masked_fill(depth == torch.inf, clearing)
-    if labels is None or chosen is None:
-        return solid
-    return solid.masked_fill(~look_up(chosen, labels), torch.nan)
+    if by_class is not None:
+        labels, chosen = by_class
+        solid = solid.masked_fill(~look_up(chosen, labels), torch.nan)
+    return solid
 
 
 def pack_points(

@@ -1,7 +1,8 @@
 """Where and how things run: device, precision, memory; eager, captured or compiled."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 import logging
 from pathlib import Path
@@ -10,6 +11,7 @@ import resource
 from dpt_ros.model.dpt import DPT
 from dpt_ros.perception.capture import Capture, capture_graph, Captured
 from dpt_ros.perception.compiled import Compiled, Log
+from dpt_ros.perception.crew import Crew
 from dpt_ros.perception.program import Program, stage, Tensors
 from dpt_ros.perception.winograd import use_winograd
 import torch
@@ -97,18 +99,32 @@ def choose_runtime(name: str, device: torch.device) -> str:
     return name
 
 
-def open_runtime(name: str, device: torch.device, log: Log | None = None) -> 'Runtime':
-    """Return the runtime called `name`, one of `RUNTIMES`, on a device."""
+def open_runtime(
+    name: str, device: torch.device, log: Log | None = None, threads: int | None = None
+) -> 'Runtime':
+    """
+    Return the runtime called `name`, one of `RUNTIMES`, on a device.
+
+    :param threads: that eager networks may take on a CPU, where fewer are taken if that is faster;
+        what is compiled is compiled for a number of threads. None: as many as PyTorch has.
+    """
     name = choose_runtime(name, device)
     captured = device.type == 'cuda' and name != 'eager'
-    return Runtime(name, log, capture_graph if captured else None)
+    crew = None
+    if threads is not None and device.type == 'cpu' and name == 'eager':
+        crew = Crew(threads)
+    return Runtime(name, log, capture_graph if captured else None, crew)
 
 
 class Runtime:
     """How programs run."""
 
     def __init__(
-        self, name: str = 'eager', log: Log | None = None, capture: Capture | None = None
+        self,
+        name: str = 'eager',
+        log: Log | None = None,
+        capture: Capture | None = None,
+        crew: Crew | None = None,
     ):
         """
         Prepare to run.
@@ -116,10 +132,11 @@ class Runtime:
         :param name: one of `RUNTIMES`, not 'auto'.
         :param log: told what is built, and what cannot be.
         :param capture: how programs are captured; None: they are not.
+        :param crew: how many threads run networks; None: as many as PyTorch has.
         """
         self.name = name
         self._log: Log = logging.getLogger('dpt_ros') if log is None else log
-        self._capture, self._eager = capture, ''
+        self._capture, self._crew, self._eager = capture, crew, ''
         self._captured: OrderedDict[object, Captured | None] = OrderedDict()
 
     def __call__(self, program: Program, given: Tensors, seconds: dict[str, float]) -> Tensors:
@@ -162,6 +179,10 @@ class Runtime:
     def state(self) -> str:
         """The name, and what does not run so."""
         return f'{self.name}; {self._eager}' if self._eager else self.name
+
+    def at_work(self, kind: Hashable, pieces: int) -> AbstractContextManager[None]:
+        """Return the context for a run of networks, see `Crew.at_work`."""
+        return nullcontext() if self._crew is None else self._crew.at_work(kind, pieces)
 
     def compiled(self, network: DPT) -> Callable[[Tensor, Collection[str]], Tensors]:
         """Return a network as this runtime calls it."""

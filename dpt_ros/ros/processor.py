@@ -13,7 +13,6 @@ from typing import Any
 
 import cv2
 from dpt_ros.perception.compiled import Log
-from dpt_ros.perception.crew import Crew
 from dpt_ros.perception.pipeline import Frame, Perception, Result
 from dpt_ros.perception.runtime import choose_device, choose_precision, free_memory, open_runtime
 from dpt_ros.perception.scale.ground import Vector
@@ -194,9 +193,7 @@ def open_perception(chosen: Parameters, log: Log | None = None) -> Perception:
     torch.set_num_threads(chosen.cpu_threads)
     cv2.setNumThreads(chosen.cpu_threads)
     device = choose_device(chosen.device)
-    runtime = open_runtime(chosen.runtime, device, log)
-    # What is compiled is compiled for a number of threads; a GPU does not ask for any.
-    adapts = device.type == 'cpu' and runtime.name == 'eager'
+    runtime = open_runtime(chosen.runtime, device, log, chosen.cpu_threads)
     names = sorted({chosen.depth_model, chosen.segmentation_model} - {''})
     trained = {name: load(name, chosen.weights_dir) for name in names}
     return Perception(
@@ -206,7 +203,6 @@ def open_perception(chosen: Parameters, log: Log | None = None) -> Perception:
         dtype=choose_precision(chosen.precision, device),
         network_side=chosen.network_side,
         runtime=runtime,
-        crew=Crew(chosen.cpu_threads) if adapts else None,
     )
 
 

@@ -30,14 +30,14 @@ def choose_transport(environment: MutableMapping[str, str]) -> None:
 
     :param environment: of the process, before `rclpy.init`.
     """
-    from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
-
     if any(environment.get(variable) for variable in VARIABLES):
         return
+    from ament_index_python.packages import get_package_share_directory
+
     try:
         file = Path(get_package_share_directory('dpt_ros'), 'config', 'fastdds.xml')
         free = shutil.disk_usage(SHARED_MEMORY).free
-    except (PackageNotFoundError, LookupError, OSError):
+    except (LookupError, OSError):  # no such package, no AMENT_PREFIX_PATH, no /dev/shm
         return
     if file.is_file() and free >= SEGMENT + SPARE:
         new, old, _ = VARIABLES

@@ -1,6 +1,5 @@
 """The number of threads that runs take least time with is found, and found again."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
 from dpt_ros.perception import crew
@@ -112,14 +111,9 @@ def test_a_run_is_measured_by_its_pieces(machine):
 def test_a_run_that_fails_is_not_told(machine):
     tried = Crew(2)
 
-    def fail() -> None:
-        with tried.at_work('a'):
-            machine.clock += 1e-6
-            raise ZeroDivisionError
-
-    failing: Callable[[], None] = fail
     machine.runs(tried, 5, FREE)
     for _ in range(20):
-        with pytest.raises(ZeroDivisionError):
-            failing()
+        with pytest.raises(ZeroDivisionError), tried.at_work('a'):
+            machine.clock += 1e-6
+            raise ZeroDivisionError
     assert machine.runs(tried, 3, FREE) == [2] * 3

@@ -41,30 +41,46 @@ def metres_of_weights(raw: Tensor, depth: Depth) -> Tensor:
     :return: (B, H, W) float32, metres, never negative, and NaN where the network gave no finite
         number, lest that pass for far; of relative weights the number itself.
     """
-    factor, offset, lowest, highest = 1.0, 0.0, -math.inf, math.inf
-    inverse = isinstance(depth, InverseDepth)
     if isinstance(depth, InverseDepth):
-        factor, offset, lowest = depth.scale, depth.offset, 1 / FARTHEST
-    elif isinstance(depth, BoundedDepth):
-        factor = depth.maximum
-    elif isinstance(depth, MetricDepth):
-        offset, lowest, highest = depth.minimum, depth.minimum, depth.maximum
-    raw = raw.float()
-    loops = None if raw.requires_grad else loops_for(raw)
-    if loops is None:
-        found = raw.mul(0).add_(raw).mul_(factor).add_(offset).clamp_(lowest, highest)
-        return found.reciprocal_() if inverse else found
-    found, limits = torch.empty(raw.shape), (np.float32(lowest), np.float32(highest))
-    line = np.float32(factor), np.float32(offset)
-    alone(loops.convert, raw.numel(), raw.flatten(), *line, *limits, inverse, found.flatten())
-    return found
+        return metres_of_inverse(raw, depth.scale, depth.offset)
+    if isinstance(depth, BoundedDepth):
+        return _convert(raw, factor=depth.maximum)
+    if isinstance(depth, MetricDepth):
+        nearest, farthest = depth.minimum, depth.maximum
+        return _convert(raw, offset=nearest, lowest=nearest, highest=farthest)
+    return _convert(raw)
 
 
 def metres_of_inverse(
     inverse: Tensor, factor: float | Tensor = 1.0, offset: float | Tensor = 0.0
 ) -> Tensor:
-    """Return 1 / (factor * inverse + offset), (B, H, W) metres, never behind the camera."""
-    return inverse.mul(factor).add_(offset).clamp_min_(1 / FARTHEST).reciprocal_()
+    """
+    Return 1 / (factor * inverse + offset), (B, H, W) metres, never behind the camera.
+
+    NaN where `inverse` is not finite.
+    """
+    return _convert(inverse, factor, offset, lowest=1 / FARTHEST, inverted=True)
+
+
+def _convert(
+    raw: Tensor,
+    factor: float | Tensor = 1.0,
+    offset: float | Tensor = 0.0,
+    lowest: float = -math.inf,
+    highest: float = math.inf,
+    *,
+    inverted: bool = False,
+) -> Tensor:
+    """Return factor * raw + offset within limits, float32; NaN where `raw` is not finite."""
+    raw = raw.float()
+    loops = None if raw.requires_grad else loops_for(raw)
+    if loops is None:
+        found = raw.mul(0).add_(raw).mul_(factor).add_(offset).clamp_(lowest, highest)
+        return found.reciprocal_() if inverted else found
+    found = torch.empty(raw.shape)
+    numbers = (np.float32(one) for one in (factor, offset, lowest, highest))
+    alone(loops.convert, raw.numel(), raw.flatten(), *numbers, inverted, found.flatten())
+    return found
 
 
 def restore_size(depth: Tensor, size: tuple[int, int], restore: Restore) -> Tensor:
