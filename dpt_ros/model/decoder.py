@@ -117,7 +117,7 @@ class ResidualConvUnit(nn.Module):
 
 class Fusion(nn.Module):
     """
-    Add a finer map to the coarser one, refine, and upsample.
+    Add a finer map to the coarser one and refine the sum, all but the upsampling.
 
     The 1x1 convolution stands before the bilinear upsampling, where it costs a quarter: both are
     linear, one over channels and one over pixels (its weights sum to 1, so the bias passes too).
@@ -130,14 +130,13 @@ class Fusion(nn.Module):
         self.refine = ResidualConvUnit(width, batch_norm, bias)
         self.project = nn.Conv2d(width, width, 1)
 
-    def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """Fuse (B, F, h, w) with `skip`, resampled if its size differs, giving (B, F, *size)."""
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        """Fuse (B, F, h, w) with `skip`, which is resampled if its size differs."""
         if self.skip is not None and skip is not None:
             if skip.shape[-2:] != x.shape[-2:]:
                 skip = F.interpolate(skip, size=x.shape[-2:], mode='bilinear', align_corners=False)
             x = x + self.skip(skip)
-        x = self.project(self.refine(x))
-        return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
+        return self.project(self.refine(x))
 
 
 SCALES = (4, 2, 1, 0.5)  # of the maps over the patch grid, shallow to deep
@@ -185,9 +184,10 @@ class Decoder(nn.Module):
         """
         Fuse the taps.
 
-        :return: the four fused maps (B, F, ...), coarse to fine; the last has 8 times the rows and
-            columns of the patch grid (stride 2 with patches of 16) and feeds the head, the one
-            before it half of that and feeds the auxiliary head of training. Where fusion doubles
+        :return: the four fused maps (B, F, ...), coarse to fine. The last has 4 times the rows and
+            columns of the patch grid (stride 4 with patches of 16) and is upsampled no more: the
+            heads, which it feeds, do that as a part of their first convolution. The one before is
+            of that size as well and feeds the auxiliary head of training. Where fusion doubles
             and a side of the grid is odd, they have that many times the next even number.
         """
         maps = [
@@ -196,11 +196,10 @@ class Decoder(nn.Module):
         ]
         x, fused = maps[3], []
         for level in (3, 2, 1, 0):
-            height, width = x.shape[-2:]
-            if level > 0 and not self.doubling:
-                size = maps[level - 1].shape[-2:]
-            else:
-                size = (2 * height, 2 * width)
-            x = self.fusion[level](x, maps[level], size)
+            x = self.fusion[level](x, maps[level])
+            if level > 0:
+                height, width = x.shape[-2:]
+                size = (2 * height, 2 * width) if self.doubling else maps[level - 1].shape[-2:]
+                x = F.interpolate(x, size=size, mode='bilinear', align_corners=True)
             fused.append(x)
         return fused

@@ -95,9 +95,9 @@ def freeze(network: DPT) -> DPT:
 
 def _fold_norms(module: nn.Module) -> None:
     """Give what each batch norm among the children does to the convolution that it follows."""
-    before: tuple[str, nn.Module] = '', module
+    where, before = '', module
     for name, child in list(module.named_children()):
-        if type(child) is nn.BatchNorm2d and type(before[1]) is nn.Conv2d:
-            setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
+        if type(child) is nn.BatchNorm2d and isinstance(before, nn.Conv2d):
+            setattr(module, where, fuse_conv_bn_eval(before, child))
             setattr(module, name, nn.Identity())
-        before = name, child
+        where, before = name, child

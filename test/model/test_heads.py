@@ -1,14 +1,15 @@
 """The heads: sizes, bounds, and which of the fused maps each reads."""
 
-from dpt_ros.model.heads import DepthHead, ProjectedDepthHead, SegmentationHead
+from dpt_ros.model.heads import DepthHead, ProjectedDepthHead, SegmentationHead, UpsampledConv2d
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 def fused(height=64, width=96, channels=8):
     """Return what a decoder hands to a head for an image of this size."""
-    sizes = ((height // s, width // s) for s in (16, 8, 4, 2))
+    sizes = ((height // s, width // s) for s in (16, 8, 4, 4))
     return [torch.randn(2, channels, *size) for size in sizes]
 
 
@@ -17,6 +18,16 @@ def constant(head, value):
     nn.init.zeros_(head.out.weight)
     nn.init.constant_(head.out.bias, value)
     return head
+
+
+@pytest.mark.parametrize('relu', [False, True])
+@pytest.mark.parametrize('size', [None, (9, 14), (10, 15)])
+def test_a_map_is_upsampled_corner_to_corner_then_convolved(size, relu):
+    layer, x = UpsampledConv2d(3, 4, relu=relu), torch.randn(2, 3, 5, 7)
+    large = F.interpolate(x, size or (10, 14), mode='bilinear', align_corners=True)
+    expected = F.conv2d(large, layer.weight, layer.bias, padding=1)
+    assert torch.equal(layer(x, size), expected.relu() if relu else expected)
+    assert (layer(x, size) < 0).any() != relu
 
 
 def test_depth_has_a_number_for_each_pixel():
@@ -42,16 +53,16 @@ def test_bounded_depth_is_a_share_of_the_maximum():
     torch.testing.assert_close(depth, torch.full((2, 64, 96), 0.8807970779778823))  # 1/(1+e^-2)
 
 
-def test_projected_depth_is_twice_as_large_as_the_fused_map_whatever_the_image():
+def test_projected_depth_is_four_times_as_large_as_the_fused_map_whatever_the_image():
     assert ProjectedDepthHead(8)(fused(64, 96), (56, 84)).shape == (2, 64, 96)
 
 
 def test_projected_depth_is_read_behind_one_more_convolution_and_relu():
     head, maps = ProjectedDepthHead(8), fused()
-    plain = DepthHead(8)
-    plain.load_state_dict({k: v for k, v in head.state_dict().items() if 'project' not in k})
-    behind = [head.project(maps[3]).clamp(min=0)]
-    assert torch.equal(head(maps, (64, 96)), plain(behind, (64, 96)))
+    x = F.interpolate(maps[3], (32, 48), mode='bilinear', align_corners=True)
+    x = F.conv2d(x, head.project.weight, head.project.bias, padding=1).clamp(min=0)
+    x = F.conv2d(x, head.narrow.weight, head.narrow.bias, padding=1)
+    assert torch.equal(head(maps, (64, 96)), head.read(x))
 
 
 def test_scores_stand_at_half_the_resolution():

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from dpt_ros.model.dpt import DPT, freeze
+from dpt_ros.model.heads import DepthHead, UpsampledConv2d
 from dpt_ros.perception import bands, winograd
 from dpt_ros.perception.runtime import Network, Runtime
 from dpt_ros.perception.winograd import use_winograd, Winograd
@@ -21,7 +22,7 @@ def _no_gradients():
 
 @pytest.fixture
 def _any_size(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(winograd, 'TILES', 1)
+    monkeypatch.setattr(winograd, 'WORTH', 1)
 
 
 def convolution(inward: int, outward: int, **more: object) -> nn.Conv2d:
@@ -35,13 +36,61 @@ def off(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.std())
 
 
-@pytest.mark.parametrize('size', [(4, 4), (1, 1), (3, 9), (13, 18), (48, 61)])
-@pytest.mark.parametrize('channels', [(64, 64), (70, 130), (8, 3)])
+@pytest.mark.parametrize('size', [(4, 4), (1, 1), (3, 9), (6, 6), (13, 18), (7, 300), (48, 61)])
+@pytest.mark.parametrize('channels', [(64, 64), (24, 48), (4, 24), (12, 160)])
 @pytest.mark.usefixtures('_any_size')
 def test_maps_are_those_of_the_convolution(size: tuple[int, int], channels: tuple[int, int]):
     plain = convolution(*channels)
     values = torch.randn(2, channels[0], *size)
     assert off(Winograd(plain)(values), plain(values)) < 1e-4
+
+
+def upsampled(inward: int, outward: int, **more: bool) -> UpsampledConv2d:
+    torch.manual_seed(0)
+    return UpsampledConv2d(inward, outward, **more).requires_grad_(False)
+
+
+SIZES = [(None, (26, 36)), ((26, 36), (26, 36)), ((23, 61), (23, 61)), ((13, 18), (13, 18))]
+
+
+@pytest.mark.parametrize(('size', 'found'), SIZES, ids=str)
+@pytest.mark.parametrize('relu', [False, True])
+@pytest.mark.usefixtures('_any_size')
+def test_maps_are_upsampled_on_the_way(
+    size: tuple[int, int] | None, found: tuple[int, int], relu: bool
+):
+    plain = upsampled(24, 64, relu=relu)
+    values = torch.randn(2, 24, 13, 18)
+    assert Winograd(plain)(values, size).shape[2:] == found
+    assert off(Winograd(plain)(values, size), plain(values, size)) < 1e-4
+
+
+@pytest.mark.parametrize('size', [(13, 9), (7, 36)], ids=str)
+@pytest.mark.usefixtures('_any_size')
+def test_maps_that_shrink_are_computed_as_ever(size: tuple[int, int]):
+    plain = upsampled(32, 32)
+    values = torch.randn(1, 32, 13, 18)
+    assert torch.equal(Winograd(plain)(values, size), plain(values, size))
+
+
+@pytest.mark.parametrize('bias', [False, True])
+@pytest.mark.usefixtures('_any_size')
+def test_channels_are_summed_up_behind_a_relu(bias: bool):
+    plain, project = upsampled(24, 32, relu=True), nn.Conv2d(32, 1, 1, bias=bias)
+    values = torch.randn(2, 24, 13, 18)
+    for size in (None, (26, 36), (30, 41)):
+        found = Winograd(plain, project.requires_grad_(False))(values, size)
+        assert off(found, project(plain(values, size))) < 1e-4
+
+
+@pytest.mark.usefixtures('_any_size')
+def test_what_is_not_a_number_stays_that():
+    plain, project = upsampled(32, 32, relu=True), nn.Conv2d(32, 1, 1).requires_grad_(False)
+    values = torch.randn(1, 32, 13, 18)
+    values[0, 3, 6, 7] = torch.nan
+    missing = project(plain(values)).isnan()
+    assert missing.any()
+    assert Winograd(plain, project)(values)[missing].isnan().all()
 
 
 @pytest.mark.usefixtures('_any_size')
@@ -84,15 +133,37 @@ def test_what_is_small_or_not_float32_or_without_loops_is_computed_as_ever(
     assert torch.equal(Winograd(plain)(large), plain(large))
 
 
-def test_only_what_gains_is_replaced_and_keeps_its_weights():
-    inner = nn.Sequential(convolution(64, 256), convolution(256, 256, groups=2))
-    network = nn.Sequential(inner, nn.Conv2d(256, 128, 1), convolution(256, 64))
-    before = network.state_dict()
-    use_winograd(network)
-    kinds = [type(m) for m in network.modules() if isinstance(m, nn.Conv2d)]
-    assert kinds == [Winograd, nn.Conv2d, nn.Conv2d, nn.Conv2d]
-    after = network.state_dict()
-    assert all(torch.equal(after[name], before[name]) for name in before.keys() | after.keys())
+def test_only_what_gains_is_replaced_and_computes_the_same():
+    others = (
+        convolution(64, 33),
+        convolution(33, 64),
+        nn.Conv2d(64, 64, 3),
+        nn.Conv2d(64, 64, 3, 2, 1),
+        convolution(64, 64, groups=2),
+        convolution(64, 64, padding_mode='circular'),
+        nn.Conv2d(64, 64, 1),
+    )
+    network = nn.Sequential(convolution(64, 64), nn.Sequential(*others), convolution(64, 32))
+    network.requires_grad_(False)
+    values = torch.randn(1, 64, 80, 90)
+    wanted = network(values)
+    for _ in range(2):  # once and for all
+        use_winograd(network)
+    assert [type(network[0]), type(network[2])] == [Winograd, Winograd]
+    assert not any(isinstance(module, Winograd) for module in network[1].modules())
+    assert off(network(values), wanted) < 1e-4
+
+
+@pytest.mark.parametrize('hidden', [32, 64])
+@pytest.mark.usefixtures('_any_size')
+def test_a_head_reads_the_same_depth(hidden: int):
+    torch.manual_seed(0)
+    head = DepthHead(64, hidden=hidden).requires_grad_(False)
+    fused = [torch.randn(1, 64, 16, 20)]
+    wanted = head(fused, (64, 80))
+    use_winograd(head)
+    assert isinstance(head.out, nn.Identity) == (hidden == 32)
+    assert off(head(fused, (64, 80)), wanted) < 1e-4
 
 
 @pytest.fixture
