@@ -25,6 +25,7 @@ from dpt_ros.ros.parameters import Parameters
 from dpt_ros.ros.processor import choose_matrix, open_perception
 from dpt_ros.ros.silence import why_silent
 from dpt_ros.ros.worker import Camera, Worker
+from dpt_ros.threads import apart
 from dpt_ros.zoo.labels import Labels
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
@@ -124,7 +125,7 @@ class DptNode(LifecycleNode):
                 )
             self._lost = None
             self._chosen = parameters.read(self._values())
-            self._perception = self._load(self._chosen)
+            self._perception = apart(partial(self._load, self._chosen))
         except (ValueError, OSError) as error:  # the user's to mend
             self.get_logger().error(f'cannot configure: {error}')
             return TransitionCallbackReturn.FAILURE
