@@ -48,6 +48,7 @@ def apart(function: Callable[[], Result]) -> Result:
         except BaseException as error:
             done.set_exception(error)
 
+    # Of an executor whoever is interrupted, by a signal, would have to await the end.
     thread = Thread(target=run, name='apart', daemon=True)
     thread.start()
     result = done.result()

@@ -11,7 +11,7 @@ from functools import lru_cache, reduce
 import operator
 
 from dpt_ros.perception.bands import in_bands, loops_for
-from dpt_ros.perception.resample import room_for, Taps, taps
+from dpt_ros.perception.resample import matrix_of, room_for, Taps, taps
 from dpt_ros.zoo.checkpoints import Restore
 import numpy as np
 import torch
@@ -123,7 +123,6 @@ def _taps(side: int, size: int, restore: Restore) -> Taps:
 
 def _matrix(side: int, size: int, restore: Restore) -> Tensor:
     """Return both steps along one axis as one matrix, (size, side)."""
-    matrix = torch.eye(side)[None, None]  # resampled row by row, it becomes the operation itself
-    matrix = F.interpolate(matrix, size=(2 * side, side), mode='bilinear', align_corners=True)
+    matrix = matrix_of(side, 2 * side, 'bilinear', align_corners=True)[None, None]
     mode, align_corners = restore.mode, restore.align_corners
     return F.interpolate(matrix, (size, side), mode=mode, align_corners=align_corners)[0, 0]

@@ -51,8 +51,21 @@ class Taps(NamedTuple):
 @lru_cache(maxsize=32)
 def neighbors(side: int, size: int, mode: str = 'bicubic', align_corners: bool = False) -> Taps:
     """Return what resampling `side` values to `size` sums up."""
-    each = torch.eye(side)[None, None]  # resampled row by row, it becomes the operation itself
-    return taps(F.interpolate(each, (size, side), mode=mode, align_corners=align_corners)[0, 0])
+    return taps(matrix_of(side, size, mode, align_corners))
+
+
+def matrix_of(
+    side: int, size: int, mode: str, align_corners: bool, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Return resampling `side` values to `size` along one axis as a matrix, (size, side)."""
+    each = torch.eye(side, dtype=dtype)[None, None]  # resampled row by row, it becomes that
+    return F.interpolate(each, (size, side), mode=mode, align_corners=align_corners)[0, 0]
+
+
+def reach(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where in each row of a matrix that begins which is not zero, and where it stops."""
+    used = (matrix != 0).int()
+    return used.argmax(dim=1), matrix.shape[1] - used.flip(1).argmax(dim=1)
 
 
 def taps(matrix: Tensor) -> Taps:
@@ -62,11 +75,9 @@ def taps(matrix: Tensor) -> Taps:
     :param matrix: (size, side) float32, what becomes of each of `side` values.
     :return: T is a multiple of 4, and may be above `side`, see `room_for`.
     """
-    side = matrix.shape[1]
-    used = (matrix != 0).int()
-    first, stop = used.argmax(dim=1), side - used.flip(1).argmax(dim=1)
+    first, stop = reach(matrix)
     count = -4 * (-int((stop - first).max()) // 4)
-    matrix = F.pad(matrix, (0, max(0, count - side)))
+    matrix = F.pad(matrix, (0, max(0, count - matrix.shape[1])))
     first = first.clamp_max(matrix.shape[1] - count)
     weights = matrix.gather(1, first[:, None] + torch.arange(count))
     return Taps(first.int().numpy(), weights.T.contiguous().numpy())

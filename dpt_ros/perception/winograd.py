@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from dpt_ros.model.heads import DepthHead, UpsampledConv2d
 from dpt_ros.perception.bands import in_bands, loops_for
+from dpt_ros.perception.resample import matrix_of, reach
 import numpy as np
 import torch
 from torch import nn, Tensor
@@ -66,6 +67,35 @@ def _fits(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     return module.weight.dtype == torch.float32 and loops_for(module.weight) is not None
 
 
+class Windows(NamedTuple):
+    """What the tiles along one axis are made of."""
+
+    starts: np.ndarray  # (tiles,) int64: of 6 values each
+    transforms: np.ndarray  # (tiles, 6, 6) float32: what is made of those
+
+
+@lru_cache(maxsize=256)
+def _windows(values: int, results: int) -> Windows | None:
+    """
+    Return the tiles along an axis of `values`, upsampled to `results` with its corners aligned.
+
+    None if the axis is too short, or shrinks so much that 6 values do not make a tile.
+    """
+    if values < 6:
+        return None
+    tiles = -(-results // 4)
+    spread = matrix_of(values, results, 'bilinear', align_corners=True, dtype=torch.float64)
+    spread = F.pad(spread, (0, 0, 1, 4 * tiles + 1 - results))  # zeros are beside a map
+    spread = spread.unfold(0, 6, 4).transpose(1, 2)  # (tiles, 6, values)
+    first, stop = reach(spread.abs().amax(dim=1))
+    starts = first.clamp_max(values - 6)
+    if (stop - starts).amax() > 6:
+        return None
+    six = (starts[:, None] + torch.arange(6))[:, None].expand(-1, 6, -1)
+    matrix = torch.tensor(_VALUES, dtype=torch.float64)
+    return Windows(starts.numpy(), (matrix @ spread.gather(2, six)).float().numpy())
+
+
 class Winograd(nn.Module):
     """A frozen convolution of 3x3, of a map as it is or upsampled, and what follows it."""
 
@@ -89,26 +119,25 @@ class Winograd(nn.Module):
         :param size: (H, W), for an `UpsampledConv2d` alone.
         """
         high, wide = size or [self._times * side for side in values.shape[2:]]
-        windows = self._windows(values, (high, wide))
-        if windows is None:
+        plan = self._plan(values, (high, wide))
+        if plan is None:
             values = self.plain(values) if size is None else self.plain(values, size)
             return values if self.project is None else self.project(values)
         from dpt_ros.perception import tiles
 
         if self._given is None:
             self._given = self._transformed()
-        down, across = windows
+        count, down, across = plan
         batch, channels, height, _ = values.shape
         depth = self.plain.out_channels if self.project is None else 1
         maps = values.permute(0, 2, 3, 1).reshape(batch, height, -1)
         results = torch.empty(batch, high, wide * depth)
-        count = batch * len(down.starts) * len(across.starts)
         given = maps, channels, *down, *across, *self._given, depth, results
         in_bands(tiles.convolve, count, *given)
         return results.view(batch, high, wide, depth).permute(0, 3, 1, 2)
 
-    def _windows(self, values: Tensor, size: Size) -> 'tuple[Windows, Windows] | None':
-        """Return what the tiles are made of, down and across, or None: it is not to be done."""
+    def _plan(self, values: Tensor, size: Size) -> tuple[int, Windows, Windows] | None:
+        """Return the tiles and what they are made of, down and across; None: as ever."""
         if values.dtype != torch.float32 or loops_for(values) is None:
             return None
         down, across = (_windows(*pair) for pair in zip(values.shape[2:], size, strict=True))
@@ -116,7 +145,7 @@ class Winograd(nn.Module):
             return None
         tiles = len(values) * len(down.starts) * len(across.starts)
         worth = self.plain.in_channels * self.plain.out_channels * tiles >= WORTH
-        return (down, across) if worth else None
+        return (tiles, down, across) if worth else None
 
     def _transformed(self) -> list[Any]:
         """Return weights, bias, lowest result, projection and its offset: see the loop."""
@@ -135,33 +164,3 @@ class Winograd(nn.Module):
         lowest = 0 if relu else -math.inf
         given = weights.flatten(2).float().contiguous(), F.pad(bias, (0, lacking))
         return [*given, np.float32(lowest), projection, np.float32(offset)]
-
-
-class Windows(NamedTuple):
-    """What the tiles along one axis are made of."""
-
-    starts: np.ndarray  # (tiles,) int64: of 6 values each
-    transforms: np.ndarray  # (tiles, 6, 6) float32: what is made of those
-
-
-@lru_cache(maxsize=256)
-def _windows(values: int, results: int) -> Windows | None:
-    """
-    Return the tiles along an axis of `values`, upsampled to `results` with its corners aligned.
-
-    None if the axis is too short, or shrinks so much that 6 values do not make a tile.
-    """
-    if values < 6:
-        return None
-    tiles = -(-results // 4)
-    each = torch.eye(values, dtype=torch.float64)[None]  # (1, values, values)
-    spread = F.interpolate(each, size=results, mode='linear', align_corners=True)[0].T
-    spread = F.pad(spread, (0, 0, 1, 4 * tiles + 1 - results))  # zeros are beside a map
-    spread = spread.unfold(0, 6, 4).transpose(1, 2)  # (tiles, 6, values)
-    used = (spread != 0).any(dim=1).int()
-    starts = used.argmax(dim=1).clamp_max(values - 6)
-    if (values - 1 - used.flip(1).argmax(dim=1) - starts).amax() > 5:
-        return None
-    six = (starts[:, None] + torch.arange(6))[:, None].expand(-1, 6, -1)
-    matrix = torch.tensor(_VALUES, dtype=torch.float64)
-    return Windows(starts.numpy(), (matrix @ spread.gather(2, six)).float().numpy())
