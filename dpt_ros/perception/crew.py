@@ -1,14 +1,17 @@
 """
-How many threads run the networks on a CPU: all that may, or fewer where others keep cores busy.
+How threads share the networks' work on a CPU, and how many of them.
 
 The threads of an operation wait for the last of them. On free cores two are nearly twice as fast
-as one; where another process has one of the cores, they are slower than one. Nobody knows
-beforehand, so it is tried now and then.
+as one; where another process has one of the cores, they are slower than one. Images that go
+through the networks together are therefore shared out, so that nobody waits before the end. Of a
+single image nobody knows beforehand, so it is tried now and then.
 """
 
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import pairwise
 from time import perf_counter
+from typing import TypeVar
 
 import torch
 
@@ -16,34 +19,65 @@ FIRST, LAST = 8, 128  # runs from one trial to the next, twice as many after eac
 BETTER = 0.9  # of the time: what is less of a gain may be chance
 NEWEST = 0.3  # its share in what a run is said to take
 
+Result = TypeVar('Result')
+
 
 class Crew:
-    """Chooses the number of PyTorch's threads for the next run by what the last ones took."""
+    """Shares out runs of several images, and chooses by the last runs who runs a single one."""
 
     def __init__(self, threads: int):
-        """Choose out of `threads`, half of them, a quarter of them, ..., 1."""
+        """Take up to `threads`; for a single image them, half of them, a quarter, ..., or 1."""
+        self._threads = threads
         self._sizes = [threads >> halvings for halvings in range(threads.bit_length())]
         self._kind: Hashable = None
         self._trials = Trials(self._sizes)
+        self._helpers = ThreadPoolExecutor(max(1, threads - 1), 'crew')  # start when needed
 
-    @contextmanager
-    def at_work(self, kind: Hashable, pieces: int = 1) -> Iterator[None]:
+    def run(self, work: Callable[[slice], Result], images: int, kind: Hashable) -> list[Result]:
         """
-        Run what is inside; the number stays as it is afterwards, for changing it costs time.
+        Do some work on images: return what came of each share of them, in their order.
 
+        The number of PyTorch's threads that a single image had stays afterwards.
+
+        :param work: called with each share; several at once, if there are several images.
         :param kind: of work; only runs of one kind, one after the other, are compared, and while
             kinds alternate all threads are used.
-        :param pieces: of work that are done at once; a run is measured by one of them.
         """
+        shares = min(self._threads, images)
+        if shares > 1:
+            return self._run_apart(work, images, shares)
         if kind != self._kind:
             self._kind, self._trials = kind, Trials(self._sizes)
-        changed = torch.get_num_threads() != self._trials.size
+        size = self._trials.size
+        changed = torch.get_num_threads() != size
         if changed:
-            torch.set_num_threads(self._trials.size)
+            torch.set_num_threads(size)
         started = perf_counter()
-        yield
+        result = work(slice(0, images))
         if not changed:  # else oneDNN had to prepare anew
-            self._trials.tell((perf_counter() - started) / pieces)
+            self._trials.tell(perf_counter() - started)
+        return [result]
+
+    def _run_apart(
+        self, work: Callable[[slice], Result], images: int, shares: int
+    ) -> list[Result]:
+        """Run shares at once, with equal parts of the threads."""
+        edges = [images * share // shares for share in range(shares + 1)]
+        mine, *others = (slice(*pair) for pair in pairwise(edges))
+        before, threads = torch.get_num_threads(), self._threads // shares
+        futures = [self._helpers.submit(_run_with, threads, work, other) for other in others]
+        try:
+            results = [_run_with(threads, work, mine)]
+        finally:
+            wait(futures)  # whatever fails, nobody is at work on the images any more
+            torch.set_num_threads(before)
+        return results + [future.result() for future in futures]
+
+
+def _run_with(threads: int, work: Callable[[slice], Result], share: slice) -> Result:
+    """Do a share of the work; each thread has a number of PyTorch's threads of its own."""
+    torch.set_num_threads(threads)
+    return work(share)
 
 
 class Trials:

@@ -106,13 +106,18 @@ class Networks:
 
     def _run(self, passes: Sequence[_Pass], tasks: frozenset[str], images: Tensors) -> Tensors:
         """Run each backbone once, all of its tasks in one pass."""
-        raw: Tensors = {}
-        kind = tasks, *(tuple(each.shape[2:]) for each in images.values())
-        batch = len(next(iter(images.values())))
-        with self._runtime.at_work(kind, batch):
+
+        def run(share: slice) -> Tensors:
+            raw: Tensors = {}
             for number, one in enumerate(passes):
-                raw |= one.network(images[str(number)], one.tasks & tasks)
-        return raw
+                raw |= one.network(images[str(number)][share], one.tasks & tasks)
+            return raw
+
+        kind = tasks, *(tuple(each.shape[2:]) for each in images.values())
+        first, *others = self._runtime.share(run, len(next(iter(images.values()))), kind)
+        if not others:
+            return first
+        return {name: torch.cat([first[name], *(raw[name] for raw in others)]) for name in first}
 
     def _postprocess(self, look: Look, raw: Tensors) -> Tensors:
         """Bring what the networks gave to the size of the outputs."""

@@ -1,8 +1,7 @@
 """Where and how things run: device, precision, memory; eager, captured or compiled."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Hashable, Sequence
 from importlib import import_module
 import logging
 from pathlib import Path
@@ -132,7 +131,7 @@ class Runtime:
         :param name: one of `RUNTIMES`, not 'auto'.
         :param log: told what is built, and what cannot be.
         :param capture: how programs are captured; None: they are not.
-        :param crew: how many threads run networks; None: as many as PyTorch has.
+        :param crew: who runs networks; None: all threads that PyTorch has, together.
         """
         self.name = name
         self._log: Log = logging.getLogger('dpt_ros') if log is None else log
@@ -180,9 +179,13 @@ class Runtime:
         """The name, and what does not run so."""
         return f'{self.name}; {self._eager}' if self._eager else self.name
 
-    def at_work(self, kind: Hashable, pieces: int) -> AbstractContextManager[None]:
-        """Return the context for a run of networks, see `Crew.at_work`."""
-        return nullcontext() if self._crew is None else self._crew.at_work(kind, pieces)
+    def share(
+        self, work: Callable[[slice], Tensors], images: int, kind: Hashable
+    ) -> Sequence[Tensors]:
+        """Run networks on images, in shares where a crew does it; see `Crew.run`."""
+        if self._crew is None:
+            return [work(slice(0, images))]
+        return self._crew.run(work, images, kind)
 
     def compiled(self, network: DPT) -> Callable[[Tensor, Collection[str]], Tensors]:
         """Return a network as this runtime calls it."""

@@ -157,6 +157,7 @@ class DptNode(LifecycleNode):
             parameters=lambda: self._chosen,
             age=self._age,
             alive=self.context.ok,
+            overlapped=self._perception.device.type != 'cpu',
             logger=self.get_logger(),
         )
         self._worker.start()

@@ -6,7 +6,7 @@ publishers: the node, the benchmark and whoever reads a recording call the same 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -53,6 +53,7 @@ class Outcome:
 
     job: Job
     messages: dict[str, Any] = field(default_factory=dict)  # by topic, without what it lacks
+    spare: dict[str, Any] = field(default_factory=dict)  # by topic, messages to be filled again
     # Spent in each stage. From upload to download it is the time of all that went together.
     seconds: dict[str, float] = field(default_factory=dict)
     error: Exception | None = None  # why there are no messages
@@ -68,7 +69,8 @@ class Processor:
     def __init__(self, perception: Perception):
         """Run these networks."""
         self._perception = perception
-        self._spare: dict[tuple[str, str], Any] = {}  # (camera, topic) -> message to fill again
+        # (camera, topic) -> messages to fill again
+        self._spare: dict[tuple[str, str], list[Any]] = defaultdict(list)
 
     def __call__(self, jobs: Sequence[Job], parameters: Parameters) -> Iterator[Outcome]:
         """
@@ -83,7 +85,8 @@ class Processor:
         for job in jobs:
             outcome = Outcome(job)
             try:
-                frame = _decode(outcome, parameters.limits_max_pixels, self._spare_of(job))
+                self._take_spare(outcome)
+                frame = _decode(outcome, parameters.limits_max_pixels)
             except Exception as error:
                 outcome.error = error
                 yield outcome
@@ -94,19 +97,19 @@ class Processor:
             yield from self._run(group, wanted, parameters)
 
     def give_back(self, outcome: Outcome) -> None:
-        """Let messages that nobody needs any more be filled again, which spares their memory."""
-        for topic, message in outcome.messages.items():
-            self._spare[outcome.job.source, topic] = message
+        """
+        Let messages that nobody needs any more be filled again, which spares their memory.
 
-    def _spare_of(self, job: Job) -> dict[str, np.ndarray]:
-        """View the data of messages that were given back, by the product that they carry."""
-        last = {output: self._spare.get((job.source, output.topic)) for output in job.outputs}
-        return {
-            product: np.frombuffer(message.data, np.uint8)
-            for output, message in last.items()
-            if message is not None
-            for product in output.reads
-        }
+        Another thread may do so than the one that runs frames.
+        """
+        for topic, message in outcome.messages.items():
+            self._spare[outcome.job.source, topic].append(message)
+
+    def _take_spare(self, outcome: Outcome) -> None:
+        """Take a message that was given back for each output, if there is one."""
+        for output in outcome.job.outputs:
+            if messages := self._spare[outcome.job.source, output.topic]:
+                outcome.spare[output.topic] = messages.pop()
 
     def _run(
         self, group: list[tuple[Frame, Outcome]], wanted: frozenset[str], parameters: Parameters
@@ -139,14 +142,13 @@ class Processor:
         """Put a result into messages."""
         started = perf_counter()
         for output in outcome.job.outputs:
-            last = self._spare.pop((outcome.job.source, output.topic), None)
-            message = output.build(result, parameters, last)
+            message = output.build(result, parameters, outcome.spare.pop(output.topic, None))
             if message is not None:
                 outcome.messages[output.topic] = message
         outcome.seconds['encode'] = perf_counter() - started
 
 
-def _decode(outcome: Outcome, max_pixels: int, spare: Mapping[str, np.ndarray]) -> Frame:
+def _decode(outcome: Outcome, max_pixels: int) -> Frame:
     """Read the image of a job and join it with the camera_info that fits it, and spare memory."""
     started, job = perf_counter(), outcome.job
     if isinstance(job.image, CompressedImage):
@@ -177,6 +179,12 @@ def _decode(outcome: Outcome, max_pixels: int, spare: Mapping[str, np.ndarray]) 
             if message.encoding != '32FC1':
                 depth[depth > 65.534] = np.nan  # 65535 mm: no reading, to many sensors
             references.append(Reference(seconds_of(message.header), depth))
+    spare = {
+        product: np.frombuffer(outcome.spare[output.topic].data, np.uint8)
+        for output in job.outputs
+        if output.topic in outcome.spare
+        for product in output.reads
+    }
     outcome.seconds['decode'] = perf_counter() - started
     origin, seconds = Origin(job.image.header, info), seconds_of(job.image.header)
     return Frame(job.source, origin, pixels, camera, seconds, references, job.down, spare)

@@ -1,11 +1,14 @@
 """
 The one thread that runs the device: the newest images in, what came of them published.
 
+Where that is worth it, another one publishes while the next images are computed.
+
 Nothing is computed that nobody subscribed to; see `processor` for the way of a frame.
 """
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 import sys
@@ -52,6 +55,7 @@ class Worker:
         parameters: Callable[[], Parameters],
         age: Callable[[Any], float],
         alive: Callable[[], bool],
+        overlapped: bool,
         logger: Any,
     ):
         """
@@ -61,6 +65,8 @@ class Worker:
         :param parameters: gives the parameters as they are now.
         :param age: seconds since a message's stamp.
         :param alive: whether ROS still runs; publishing fails when it does not.
+        :param overlapped: publish in a thread of its own while the next images are computed. It
+            pays where the device is not the CPU: rclpy holds the interpreter's lock meanwhile.
         :param logger: of the node.
         """
         self._processor = Processor(perception)
@@ -77,6 +83,8 @@ class Worker:
         self._told: dict[str, float] = {}  # kind of fault -> when it was logged
         self._began: float | None = None  # when the frames in flight were taken up
         self._given_up = False  # nobody waits any more for what it is at
+        self._sender = ThreadPoolExecutor(1, 'dpt sender') if overlapped else None
+        self._going_out: list[Future[None]] = []  # what came of the images taken up last
         self._thread = Thread(target=self._run, name='dpt worker', daemon=True)
 
     def start(self) -> None:
@@ -158,6 +166,8 @@ class Worker:
             except Exception as error:  # whatever it is, the next frames get their chance
                 self._lose(error, '')
             self._began = None
+        if self._sender is not None:
+            self._sender.shutdown()
 
     def _process(self, images: Mapping[str, Image | CompressedImage]) -> None:
         """Make of the newest image of each camera all that somebody listens to."""
@@ -169,21 +179,35 @@ class Worker:
                 self._statistics.scale(job.source, None)
         if not heard:
             return
+        before, self._going_out = self._going_out, []
         for outcome in self._processor(heard, self._parameters()):
+            wait(before)  # so that nothing queues up
             if self._given_up:
                 return
             self._tell(outcome)
             if outcome.error is not None:
                 continue
-            published = perf_counter()
-            source, outputs = outcome.job.source, self._cameras[outcome.job.source].outputs
+            if self._sender is None:
+                self._publish(outcome, started)
+            else:
+                self._going_out.append(self._sender.submit(self._publish, outcome, started))
+
+    def _publish(self, outcome: Outcome, started: float) -> None:
+        """Publish what came of images that were taken up when it `started`."""
+        source, began = outcome.job.source, perf_counter()
+        try:
             for topic, message in outcome.messages.items():
-                outputs[topic][1].publish(message)
-            self._processor.give_back(outcome)
-            ended = perf_counter()
-            times = {'publish': ended - published, 'total': ended - started}
-            age = self._age(outcome.job.image)
-            self._statistics.record({**outcome.seconds, **times, 'age': age}, source)
+                if self._given_up:
+                    return
+                self._cameras[source].outputs[topic][1].publish(message)
+        except Exception as error:
+            self._lose(error, source and f'{source}: ')
+            return
+        self._processor.give_back(outcome)
+        ended = perf_counter()
+        times = {'publish': ended - began, 'total': ended - started}
+        age = self._age(outcome.job.image)
+        self._statistics.record({**outcome.seconds, **times, 'age': age}, source)
 
     def _job(self, source: str, image: Image | CompressedImage) -> Job:
         """Join an image with what else is known of its camera, and with what is listened to."""

@@ -1,6 +1,7 @@
 """The number of threads that runs take least time with is found, and found again."""
 
 from itertools import pairwise
+import threading
 
 from dpt_ros.perception import crew
 from dpt_ros.perception.crew import Crew, LAST
@@ -21,20 +22,19 @@ def machine(monkeypatch: pytest.MonkeyPatch):
         threads, clock = 2, 0.0
 
         def runs(
-            self,
-            crew: Crew,
-            count: int,
-            cost: dict[int, float],
-            kind: object = 'a',
-            pieces: int = 1,
+            self, crew: Crew, count: int, cost: dict[int, float], kind: object = 'a'
         ) -> list[int]:
-            """Run so often, and return the number of threads of each run."""
+            """Run so often, each time one image, and return the number of threads of each run."""
             sizes = []
             for _ in range(count):
                 before = self.threads
-                with crew.at_work(kind, pieces):
+
+                def work(share: slice, before: int = before) -> None:
+                    assert share == slice(0, 1)
                     prepared = 1.0 if self.threads == before else 1.3
                     self.clock += prepared * cost[self.threads] * 1e-3
+
+                crew.run(work, 1, kind)
                 sizes.append(self.threads)
             return sizes
 
@@ -99,21 +99,59 @@ def test_runs_of_different_kinds_are_not_compared(machine):
     assert machine.runs(tried, 5, small, 'small') == [2] * 5
 
 
-def test_a_run_is_measured_by_its_pieces(machine):
-    tried, sizes = Crew(2), []
-    for run in range(400):
-        pieces = 1 + run % 3
-        cost = {threads: pieces * seconds for threads, seconds in FREE.items()}
-        sizes += machine.runs(tried, 1, cost, 'a', pieces)
-    assert sizes.count(2) >= 370
-
-
 def test_a_run_that_fails_is_not_told(machine):
     tried = Crew(2)
 
+    def fail(_: slice) -> None:
+        machine.clock += 1e-6
+        raise ZeroDivisionError
+
     machine.runs(tried, 5, FREE)
     for _ in range(20):
-        with pytest.raises(ZeroDivisionError), tried.at_work('a'):
-            machine.clock += 1e-6
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            tried.run(fail, 1, 'a')
     assert machine.runs(tried, 3, FREE) == [2] * 3
+
+
+@pytest.mark.parametrize(
+    ('threads', 'images', 'shares', 'each'),
+    [(2, 2, 2, 1), (2, 3, 2, 1), (2, 8, 2, 1), (4, 2, 2, 2), (5, 2, 2, 2), (4, 3, 3, 1)],
+)
+def test_images_are_shared_out_and_come_back_in_their_order(threads, images, shares, each):
+    def work(share: slice) -> tuple[list[int], int, int]:
+        together.wait(10)  # breaks unless all shares are at work at once
+        return list(range(images))[share], torch.get_num_threads(), threading.get_ident()
+
+    together, before = threading.Barrier(shares), torch.get_num_threads()
+    found = Crew(threads).run(work, images, 'a')
+    assert [image for share, _, _ in found for image in share] == list(range(images))
+    assert max(len(share) for share, _, _ in found) <= -(-images // shares)
+    assert [own for _, own, _ in found] == [each] * shares
+    assert len({thread for _, _, thread in found}) == shares
+    assert torch.get_num_threads() == before
+
+
+def test_one_thread_shares_nothing():
+    assert Crew(1).run(lambda share: (share, threading.get_ident()), 3, 'a') == [
+        (slice(0, 3), threading.get_ident())
+    ]
+
+
+@pytest.mark.parametrize('failing', [0, 1])
+def test_whichever_share_fails_the_others_have_ended_and_the_next_run_is_whole(failing: int):
+    ended = []
+
+    def work(share: slice) -> int:
+        if share.start == failing:
+            raise ZeroDivisionError
+        started.wait(10)
+        ended.append(share)
+        return share.start
+
+    tried, before, started = Crew(2), torch.get_num_threads(), threading.Event()
+    threading.Timer(0.2, started.set).start()  # long after the other one has failed
+    with pytest.raises(ZeroDivisionError):
+        tried.run(work, 2, 'a')
+    assert ended == [slice(1 - failing, 2 - failing)]
+    assert torch.get_num_threads() == before
+    assert tried.run(lambda share: share.start, 2, 'a') == [0, 1]

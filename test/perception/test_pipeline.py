@@ -14,7 +14,7 @@ from dpt_ros.perception.cleanup import cut_flying
 from dpt_ros.perception.pipeline import Frame, Perception, Result
 from dpt_ros.perception.preprocess import prepare
 from dpt_ros.perception.products import Options, PRODUCTS
-from dpt_ros.perception.runtime import NetworkError
+from dpt_ros.perception.runtime import NetworkError, open_runtime
 from dpt_ros.perception.scale.scaler import Reference
 from dpt_ros.training.worlds import draw_shot, HELD_OUT, plan, shoot
 from dpt_ros.zoo.checkpoints import BoundedDepth, Checkpoint, RelativeDepth, Resize, Restore
@@ -320,12 +320,24 @@ def test_a_network_without_segmentation_knows_no_sky():
     assert np.isfinite(product('depth', perceive(TINY, None))).all()
 
 
-def test_a_batch_of_two_is_two_frames():
+def crewed() -> Perception:
+    """Give two threads a crew, as the node has it on a CPU."""
+    device = torch.device('cpu')
+    return perceive(TINY, TINY, runtime=open_runtime('eager', device, threads=2))
+
+
+def test_a_crew_shares_a_batch_out(passes: Counter):
+    crewed()([frame()] * 3, {'depth'}, OPTIONS)
+    assert passes['backbone'] == 2
+
+
+@pytest.mark.parametrize('given', [lambda: BOTH, crewed], ids=['together', 'by a crew'])
+def test_a_batch_of_two_is_two_frames(given: Callable[[], Perception]):
     one, other = frame(), frame(picture(seed=1), None)
-    both = BOTH([one, other], METRIC, OPTIONS)
-    for given, result in zip((one, other), both, strict=True):
-        alone = run(METRIC, given=given).products
-        assert result.frame is given
+    both = given()([one, other], METRIC, OPTIONS)
+    for each, result in zip((one, other), both, strict=True):
+        alone = run(METRIC, given=each).products
+        assert result.frame is each
         assert set(result.products) == set(alone)
         np.testing.assert_allclose(result.products['depth'], alone['depth'], rtol=1e-4)
         assert (result.products['labels'] == alone['labels']).mean() > 0.999
