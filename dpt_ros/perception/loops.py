@@ -33,25 +33,30 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
     :param confidence: (H, W) float32, written: the softmax probability of the winner.
     """
     classes, width, taps = scores.shape[2], len(across), len(of_rows)
-    planes = np.empty((classes, scores.shape[1]), _FLOAT)  # a row of scores, class by class
-    wide = np.empty((classes, taps, width), _FLOAT)  # such rows in turn, as wide as pixels
+    planes = np.empty((2, classes, scores.shape[1]), _FLOAT)  # two rows of scores, class by class
+    wide = np.empty((classes, taps + 1, width), _FLOAT)  # such rows in turn, as wide as pixels
     fine = np.empty((classes, _SLICE), _FLOAT)
     best, total = np.empty(_SLICE, _FLOAT), np.empty(_SLICE, _FLOAT)
     label, done = np.empty(_SLICE, _INT), 0
     for y in range(first, last):
         done = max(done, down[y])
         while done < down[y] + taps:
-            _turn(scores[done], planes)
+            after = min(done + 1, len(scores) - 1)
+            _turn(scores[done], planes[0])
+            _turn(scores[after], planes[1])
             for k in range(classes):
-                _widen(planes[k], across, of_columns, wide[k, done % taps])
-            done += 1
+                _widen(planes[0, k], planes[1, k], across, of_columns, wide[k], done)
+            done += 2
         for left in range(0, width, _SLICE):
             count = min(_SLICE, width - left)
-            for k in range(classes):
-                _sum_rows(wide[k], down[y], of_rows[:, y], left, fine[k], count)
-                _race(fine[k], best, label, k, count)
-            for k in range(classes):
-                _add_exponentials(fine[k], best, k == 0, total, count)
+            for k in range(0, classes, 2):
+                twin = min(k + 1, classes - 1)  # of the last of an odd number itself
+                for one in range(k, twin + 1):
+                    _sum_rows(wide[one], down[y], of_rows[:, y], left, fine[one], count)
+                _race(fine[k], fine[twin], best, label, k, count)
+            for k in range(0, classes, 2):
+                twin = min(k + 1, classes - 1)
+                _add_exponentials(fine[k], fine[twin], twin > k, best, k == 0, total, count)
             _conclude(label, total, labels[y][left:], confidence[y][left:], count)
 
 
@@ -65,12 +70,13 @@ def resample(first, last, values, across, of_columns, down, of_rows, resampled):
     :param resampled: (H, W) float32, written.
     """
     taps, width = len(of_rows), len(across)
-    wide, done = np.empty((taps, width), _FLOAT), 0
+    wide, done = np.empty((taps + 1, width), _FLOAT), 0
     for y in range(first, last):
         done = max(done, down[y])
         while done < down[y] + taps:
-            _widen(values[done], across, of_columns, wide[done % taps])
-            done += 1
+            after = min(done + 1, len(values) - 1)
+            _widen(values[done], values[after], across, of_columns, wide, done)
+            done += 2
         _sum_rows(wide, down[y], of_rows[:, y], 0, resampled[y], width)
 
 
@@ -121,29 +127,35 @@ def _turn(pixels, planes):
 
 
 @compiled
-def _widen(values, starts, taps, wide):
-    """Make each of `wide` of T neighbors, weighted; T is a multiple of 4."""
+def _widen(one, other, starts, taps, ring, row):
+    """Sum up T neighbors, weighted: of `one` to a row of the ring, of `other` to the next."""
+    rows = len(ring)
+    wide, next_wide = ring[row % rows], ring[(row + 1) % rows]
     for t in range(0, len(taps), 4):
-        _add_columns(values[t:], starts, taps[t:], t == 0, wide)
+        _add_columns(one[t:], other[t:], starts, taps[t:], t == 0, wide, next_wide)
 
 
 @compiled
-def _add_columns(values, starts, taps, begin, wide):
-    """Add four neighbors, weighted, to each of `wide`, of which nothing counts at the begin."""
+def _add_columns(one, other, starts, taps, begin, wide, next_wide):
+    """Add four neighbors, weighted, to each of two rows, of which nothing counts at the begin."""
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
-    b, c, d = values[1:], values[2:], values[3:]
     for x in range(len(wide)):
         at = _INDEX(starts[x])
-        left = of_a[x] * values[at] + of_b[x] * b[at]
-        right = of_c[x] * c[at] + of_d[x] * d[at]
+        b, c, d = at + _INDEX(1), at + _INDEX(2), at + _INDEX(3)
+        left = of_a[x] * one[at] + of_b[x] * one[b]
+        next_left = of_a[x] * other[at] + of_b[x] * other[b]
+        right = of_c[x] * one[c] + of_d[x] * one[d]
+        next_right = of_c[x] * other[c] + of_d[x] * other[d]
         wide[x] = left + right if begin else wide[x] + (left + right)
+        beside = next_left + next_right
+        next_wide[x] = beside if begin else next_wide[x] + beside
 
 
 @compiled
 def _sum_rows(ring, first, taps, left, fine, count):
     """Make `fine` of T rows from `first` on, weighted, `left` pixels from where they begin."""
     rows = len(ring)
-    for t in range(0, rows, 4):
+    for t in range(0, len(taps), 4):
         row = first + t
         _add_rows(
             ring[row % rows][left:],
@@ -172,34 +184,42 @@ def _add_rows(a, b, c, d, taps, begin, fine, count):
 
 
 @compiled
-def _race(scores, best, label, k, count):
-    """Let class `k` win the pixels where its score is the best so far; the first wins them all."""
+def _race(one, other, best, label, k, count):
+    """Let class `k` or the next win where its score is the best so far, the first anywhere."""
     if k == 0:
         for x in range(count):
-            best[x] = scores[x]
-            label[x] = 0
+            a, b = one[x], other[x]
+            best[x] = b if b > a else a
+            label[x] = _INT(b > a)
     else:
         for x in range(count):
-            mine, other = scores[x], best[x]
-            label[x] = k if mine > other else label[x]
-            best[x] = mine if mine > other else other
+            a, b, before = one[x], other[x], best[x]
+            better, winner = (b, _INT(k + 1)) if b > a else (a, _INT(k))
+            label[x] = winner if better > before else label[x]
+            best[x] = better if better > before else before
 
 
 @compiled
-def _add_exponentials(scores, best, begin, total, count):
-    """Add exp(scores - best), which is at most 1, to `total`, within 3e-6."""
+def _add_exponentials(one, other, two, best, begin, total, count):
+    """Add exp(score - best), which is at most 1, of one class or `two` to `total`, within 3e-6."""
+    share = _FLOAT(1) if two else _FLOAT(0)
     for x in range(count):
-        power = max(_FLOAT(-99), (scores[x] - best[x]) * _FLOAT(1.44269504))  # of two
-        rounded = _FLOAT(power + _ROUNDS)  # its last bits are the nearest integer
-        part = power - (rounded - _ROUNDS)  # whose power of two is a polynomial
-        value = _FLOAT(9.5701e-3)
-        value = value * part + _FLOAT(5.591786e-2)
-        value = value * part + _FLOAT(2.4024745e-1)
-        value = value * part + _FLOAT(6.9312181e-1)
-        value = value * part + _FLOAT(9.9999926e-1)
-        exponent = _INT(rounded.view(_INT) << _INT(23))  # times two to the rest: it is added there
-        value = _INT(_FLOAT(value).view(_INT) + exponent).view(_FLOAT)
+        value = _exponential(one[x] - best[x]) + share * _exponential(other[x] - best[x])
         total[x] = value if begin else total[x] + value
+
+
+@compiled
+def _exponential(score):
+    power = max(_FLOAT(-99), score * _FLOAT(1.44269504))  # of two
+    rounded = _FLOAT(power + _ROUNDS)  # its last bits are the nearest integer
+    part = power - (rounded - _ROUNDS)  # whose power of two is a polynomial
+    value = _FLOAT(9.5701e-3)
+    value = value * part + _FLOAT(5.591786e-2)
+    value = value * part + _FLOAT(2.4024745e-1)
+    value = value * part + _FLOAT(6.9312181e-1)
+    value = value * part + _FLOAT(9.9999926e-1)
+    exponent = _INT(rounded.view(_INT) << _INT(23))  # times two to the rest: it is added there
+    return _INT(_FLOAT(value).view(_INT) + exponent).view(_FLOAT)
 
 
 @compiled
