@@ -3,8 +3,9 @@ How threads share the networks' work on a CPU, and how many of them.
 
 The threads of an operation wait for the last of them. On free cores two are nearly twice as fast
 as one; where another process has one of the cores, they are slower than one. Images that go
-through the networks together are therefore shared out, so that nobody waits before the end. Of a
-single image nobody knows beforehand, so it is tried now and then.
+through the networks together are therefore shared out, a thread for each share, so that nobody
+waits before the end. Where they are fewer than the threads nobody knows beforehand what is
+fastest, so it is tried now and then.
 """
 
 from collections.abc import Callable, Hashable
@@ -18,15 +19,16 @@ import torch
 FIRST, LAST = 8, 128  # runs from one trial to the next, twice as many after each that was in vain
 BETTER = 0.9  # of the time: what is less of a gain may be chance
 NEWEST = 0.3  # its share in what a run is said to take
+UNEVEN = 4 / 3  # of an even share, the largest: three images for two threads gain, just so
 
 Result = TypeVar('Result')
 
 
 class Crew:
-    """Shares out runs of several images, and chooses by the last runs who runs a single one."""
+    """Shares images out, or chooses by the last runs how many threads run them together."""
 
     def __init__(self, threads: int):
-        """Take up to `threads`; for a single image them, half of them, a quarter, ..., or 1."""
+        """Take up to `threads`; for all images them, half of them, a quarter, ..., or 1."""
         self._threads = threads
         self._sizes = [threads >> halvings for halvings in range(threads.bit_length())]
         self._kind: Hashable = None
@@ -37,15 +39,16 @@ class Crew:
         """
         Do some work on images: return what came of each share of them, in their order.
 
-        The number of PyTorch's threads that a single image had stays afterwards.
+        The number of PyTorch's threads that ran all images last stays afterwards.
 
-        :param work: called with each share; several at once, if there are several images.
+        :param work: called with each share, all of them at once, or with all images.
         :param kind: of work; only runs of one kind, one after the other, are compared, and while
             kinds alternate all threads are used.
         """
-        shares = min(self._threads, images)
-        if shares > 1:
-            return self._run_apart(work, images, shares)
+        largest = -(-images // self._threads)
+        shared = images > 1 and self._threads > 1
+        if shared and largest * self._threads <= UNEVEN * images:
+            return self._run_apart(work, images)
         if kind != self._kind:
             self._kind, self._trials = kind, Trials(self._sizes)
         size = self._trials.size
@@ -55,28 +58,26 @@ class Crew:
         started = perf_counter()
         result = work(slice(0, images))
         if not changed:  # else oneDNN had to prepare anew
-            self._trials.tell(perf_counter() - started)
+            self._trials.tell((perf_counter() - started) / images)
         return [result]
 
-    def _run_apart(
-        self, work: Callable[[slice], Result], images: int, shares: int
-    ) -> list[Result]:
-        """Run shares at once, with equal parts of the threads."""
+    def _run_apart(self, work: Callable[[slice], Result], images: int) -> list[Result]:
+        """Run shares at once, each in one thread."""
+        shares, before = min(self._threads, images), torch.get_num_threads()
         edges = [images * share // shares for share in range(shares + 1)]
         mine, *others = (slice(*pair) for pair in pairwise(edges))
-        before, threads = torch.get_num_threads(), self._threads // shares
-        futures = [self._helpers.submit(_run_with, threads, work, other) for other in others]
+        futures = [self._helpers.submit(_run_alone, work, other) for other in others]
         try:
-            results = [_run_with(threads, work, mine)]
+            results = [_run_alone(work, mine)]
         finally:
             wait(futures)  # whatever fails, nobody is at work on the images any more
             torch.set_num_threads(before)
         return results + [future.result() for future in futures]
 
 
-def _run_with(threads: int, work: Callable[[slice], Result], share: slice) -> Result:
-    """Do a share of the work; each thread has a number of PyTorch's threads of its own."""
-    torch.set_num_threads(threads)
+def _run_alone(work: Callable[[slice], Result], share: slice) -> Result:
+    """Do a share of the work in this thread alone; each has its number of PyTorch's threads."""
+    torch.set_num_threads(1)
     return work(share)
 
 

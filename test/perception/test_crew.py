@@ -114,10 +114,10 @@ def test_a_run_that_fails_is_not_told(machine):
 
 
 @pytest.mark.parametrize(
-    ('threads', 'images', 'shares', 'each'),
-    [(2, 2, 2, 1), (2, 3, 2, 1), (2, 8, 2, 1), (4, 2, 2, 2), (5, 2, 2, 2), (4, 3, 3, 1)],
+    ('threads', 'images', 'shares'),
+    [(2, 2, 2), (2, 3, 2), (2, 8, 2), (4, 3, 3), (4, 4, 4), (4, 7, 4)],
 )
-def test_images_are_shared_out_and_come_back_in_their_order(threads, images, shares, each):
+def test_images_are_shared_out_and_come_back_in_their_order(threads, images, shares):
     def work(share: slice) -> tuple[list[int], int, int]:
         together.wait(10)  # breaks unless all shares are at work at once
         return list(range(images))[share], torch.get_num_threads(), threading.get_ident()
@@ -126,15 +126,29 @@ def test_images_are_shared_out_and_come_back_in_their_order(threads, images, sha
     found = Crew(threads).run(work, images, 'a')
     assert [image for share, _, _ in found for image in share] == list(range(images))
     assert max(len(share) for share, _, _ in found) <= -(-images // shares)
-    assert [own for _, own, _ in found] == [each] * shares
+    assert [own for _, own, _ in found] == [1] * shares
     assert len({thread for _, _, thread in found}) == shares
     assert torch.get_num_threads() == before
 
 
-def test_one_thread_shares_nothing():
-    assert Crew(1).run(lambda share: (share, threading.get_ident()), 3, 'a') == [
-        (slice(0, 3), threading.get_ident())
-    ]
+@pytest.mark.parametrize(('threads', 'images'), [(1, 1), (1, 3), (2, 1), (4, 1), (4, 2), (4, 5)])
+def test_what_cannot_be_shared_evenly_stays_together(machine, threads: int, images: int):
+    machine.threads = threads
+    found = Crew(threads).run(lambda share: (share, threading.get_ident()), images, 'a')
+    assert found == [(slice(0, images), threading.get_ident())]
+    assert machine.threads == threads
+
+
+def test_a_run_of_several_images_is_measured_by_one_of_them(machine):
+    machine.threads, tried = 8, Crew(8)
+    for run in range(400):
+        images = 1 + run % 3  # fewer than make eight shares
+
+        def work(_: slice, images: int = images) -> None:
+            machine.clock += images * FREE[machine.threads] * 1e-3
+
+        tried.run(work, images, 'a')
+    assert machine.runs(tried, 100, FREE).count(8) >= 90
 
 
 @pytest.mark.parametrize('failing', [0, 1])
