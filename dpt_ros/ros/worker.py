@@ -193,7 +193,7 @@ class Worker:
                 self._going_out.append(self._sender.submit(self._publish, outcome, started))
 
     def _publish(self, outcome: Outcome, started: float) -> None:
-        """Publish what came of images that were taken up when it `started`."""
+        """Publish what came of an image that was taken up when its batch `started`."""
         source, began = outcome.job.source, perf_counter()
         try:
             for topic, message in outcome.messages.items():

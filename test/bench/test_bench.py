@@ -225,11 +225,12 @@ def test_a_start_is_told_in_its_steps(results: dict):
 def test_results_are_kept_with_a_table_of_all(results: dict, tmp_path: Path):
     told = {**results['conditions'], 'date': '2026-01-02T03:04:05+00:00', 'runtime': 'eager'}
     file = keep({**results, 'conditions': {**told, 'commit': 'abc'}}, tmp_path)
-    other = keep({**results, 'conditions': {**told, 'commit': 'def'}}, tmp_path)
-    assert (file.name, other.name) == ('2026-01-02-abc-eager.json', '2026-01-02-def-eager.json')
+    later = {**told, 'date': '2026-01-02T03:05:05+00:00', 'commit': '012'}
+    other = keep({**results, 'conditions': later}, tmp_path)
+    assert (file.name, other.name) == ('2026-01-02-abc-eager.json', '2026-01-02-012-eager.json')
     assert cv2.imread(str(file.with_suffix('.png'))) is not None
     rows = (tmp_path / 'README.md').read_text(encoding='utf-8').splitlines()
-    assert [row.split('|')[2].strip() for row in rows if row.startswith('| [')] == ['def', 'abc']
+    assert [row.split('|')[2].strip() for row in rows if row.startswith('| [')] == ['012', 'abc']
     assert len({row.count('|') for row in rows if row.startswith('|')}) == 1
 
 
