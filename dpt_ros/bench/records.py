@@ -44,9 +44,9 @@ def keep(results: Mapping[str, Any], folder: Path) -> Path:
 
 def _table(folder: Path) -> str:
     rows = [list(COLUMNS), ['---'] * len(COLUMNS)]
-    files = {file: json.loads(file.read_text(encoding='utf-8')) for file in folder.glob('*.json')}
-    for file in sorted(files, key=lambda f: files[f]['conditions']['date'], reverse=True):
-        results = files[file]
+    kept = [(json.loads(file.read_text(encoding='utf-8')), file) for file in folder.glob('*.json')]
+    kept.sort(key=lambda each: each[0]['conditions']['date'], reverse=True)
+    for results, file in kept:
         date, *others = (column(results) for column in COLUMNS.values())
         picture = file.with_suffix('.png').name
         rows.append([f'[{date}]({file.name}) ([picture]({picture}))', *others])

@@ -46,8 +46,7 @@ class Crew:
             kinds alternate all threads are used.
         """
         largest = -(-images // self._threads)
-        shared = images > 1 and self._threads > 1
-        if shared and largest * self._threads <= UNEVEN * images:
+        if self._threads > 1 and largest * self._threads <= UNEVEN * images:  # of one image never
             return self._run_apart(work, images)
         if kind != self._kind:
             self._kind, self._trials = kind, Trials(self._sizes)

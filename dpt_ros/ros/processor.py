@@ -83,9 +83,8 @@ class Processor:
         """
         groups = defaultdict(list)
         for job in jobs:
-            outcome = Outcome(job)
+            outcome = Outcome(job, spare=self._take_spare(job))
             try:
-                self._take_spare(outcome)
                 frame = _decode(outcome, parameters.limits_max_pixels)
             except Exception as error:
                 outcome.error = error
@@ -105,11 +104,12 @@ class Processor:
         for topic, message in outcome.messages.items():
             self._spare[outcome.job.source, topic].append(message)
 
-    def _take_spare(self, outcome: Outcome) -> None:
-        """Take a message that was given back for each output, if there is one."""
-        for output in outcome.job.outputs:
-            if messages := self._spare[outcome.job.source, output.topic]:
-                outcome.spare[output.topic] = messages.pop()
+    def _take_spare(self, job: Job) -> dict[str, Any]:
+        """Take a message that was given back for each output, by its topic, if there is one."""
+        given_back = {
+            output.topic: self._spare[job.source, output.topic] for output in job.outputs
+        }
+        return {topic: messages.pop() for topic, messages in given_back.items() if messages}
 
     def _run(
         self, group: list[tuple[Frame, Outcome]], wanted: frozenset[str], parameters: Parameters

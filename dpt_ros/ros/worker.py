@@ -195,11 +195,12 @@ class Worker:
     def _publish(self, outcome: Outcome, started: float) -> None:
         """Publish what came of an image that was taken up when its batch `started`."""
         source, began = outcome.job.source, perf_counter()
+        outputs = self._cameras[source].outputs
         try:
             for topic, message in outcome.messages.items():
                 if self._given_up:
                     return
-                self._cameras[source].outputs[topic][1].publish(message)
+                outputs[topic][1].publish(message)
         except Exception as error:
             self._lose(error, source and f'{source}: ')
             return

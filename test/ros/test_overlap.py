@@ -83,7 +83,7 @@ def worker(publisher: Publisher, logger: Logger) -> Iterator[Worker]:
     tiny, cpu = load('dpt_tiny'), torch.device('cpu')
     made = Worker(
         Perception(tiny, None, device=cpu, dtype=torch.float32, network_side=64),
-        {name: Camera('K', {DEPTH.topic: (DEPTH, publisher)}) for name in ('', 'rear')},
+        {'': Camera('K', {DEPTH.topic: (DEPTH, publisher)})},
         Statistics(),
         parameters=Parameters,
         age=lambda _: 0.0,
