@@ -5,22 +5,20 @@ They stand in `loops`, which is imported only where it is used: a GPU has no nee
 is optional and takes its time.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 import math
-from queue import SimpleQueue
 import threading
 from types import ModuleType
 from typing import Any
 
+from dpt_ros.perception.openmp import in_parallel
 import torch
 from torch import Tensor
 
-LEAD = 0.15  # a thread asked for its band begins that much of it later than who asks
 Loop = Callable[..., None]
 Work = tuple[Loop, int, list[Any]]  # a loop, how many rows it has, what it gets
-Answers = SimpleQueue[Exception | None]  # what went wrong in each band
 
 
 class _Here(threading.local):
@@ -30,25 +28,42 @@ class _Here(threading.local):
 
 
 _here = _Here()
-# Threads that wait for bands. A ThreadPoolExecutor takes three times as long to wake one.
-_helpers: list[threading.Thread] = []
-_asked: SimpleQueue[tuple[list[Work], int, int, Answers]] = SimpleQueue()  # a band, of how many
 
 
-def compiled(function: Any) -> Any:
+def compiled(function: Any, liberties: Collection[str] = ('contract',)) -> Any:
     """
     Compile a function on its first call, or read it from the disk if that was done before.
 
-    It runs without the interpreter's lock. Numbers are IEEE 754's, but for products and sums made
-    at once.
+    It runs without the interpreter's lock.
+
+    :param liberties: that numbers take from IEEE 754, as LLVM calls them: products and sums are
+        made at once; with 'reassoc' sums in any order.
     """
     from numba import njit
 
-    options: dict[str, Any] = {'nogil': True, 'error_model': 'numpy', 'fastmath': {'contract'}}
+    _take_wide_registers()
+    options: dict[str, Any] = {'nogil': True, 'error_model': 'numpy', 'fastmath': set(liberties)}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written to: compiled at each start
         return njit(**options)(function)
+
+
+@lru_cache(maxsize=1)
+def _take_wide_registers() -> None:
+    """
+    Let LLVM use registers of 512 bits where there are any; on Intel's it would use half of them.
+
+    Which was for processors that slowed down. A convolution of `tiles` takes 0.8 of the time.
+    """
+    from numba.core import config
+    from numba.core.codegen import get_host_cpu_features
+
+    settings: Any = config  # which has them from the environment, NUMBA_CPU_FEATURES and so on
+    features = get_host_cpu_features()
+    chosen = settings.CPU_FEATURES is not None or settings.CPU_NAME is not None
+    if '+avx512vl' in features and not chosen:
+        settings.CPU_FEATURES = f'{features},-prefer-256-bit'
 
 
 def loops_for(tensor: Tensor) -> ModuleType | None:
@@ -67,7 +82,7 @@ def _loops() -> ModuleType | None:
 
 def in_bands(loop: Loop, rows: int, *arguments: Any) -> None:
     """
-    Run a loop over rows, in as many threads as PyTorch may use.
+    Run a loop over rows, in the threads that PyTorch may use.
 
     :param loop: called with the first and the last row (not included) of a band, and `arguments`,
         of which tensors become arrays that share their memory, or copies of what does not lie in
@@ -85,7 +100,7 @@ def at_once() -> Iterator[None]:
     """
     Run the loops that are asked for inside only at the end, one after the other in each band.
 
-    To wake a thread takes as long as a short loop: so it is woken once for all. What one of them
+    To call a thread takes as long as a short loop: so it is called once for all. What one of them
     writes a later one may read as it lies there, in the rows of its own band; whoever else is to
     read it waits for the end.
     """
@@ -105,47 +120,24 @@ def catch_up() -> None:
 
 
 def _share(works: list[Work]) -> None:
-    bands = torch.get_num_threads()
-    while len(_helpers) < bands - 1:
-        helper = threading.Thread(target=_help, name=f'pixels_{len(_helpers)}', daemon=True)
-        helper.start()
-        _helpers.append(helper)
-    answers: Answers = SimpleQueue()
-    for band in range(1, bands):
-        _asked.put((works, band, bands, answers))
-    errors = [_run(works, 0, bands), *(answers.get() for _ in range(1, bands))]
+    bands, errors = torch.get_num_threads(), list[BaseException]()
+
+    def run(band: int) -> None:
+        try:
+            for loop, rows, given in works:
+                first, last = rows * band // bands, rows * (band + 1) // bands
+                if first < last:
+                    loop(first, last, *given)
+        except BaseException as error:
+            errors.append(error)
+
+    in_parallel(run, bands)
     for error in errors:
-        if error is not None:
-            raise error
-
-
-def _help() -> None:
-    while True:
-        works, band, bands, answers = _asked.get()
-        answers.put(_run(works, band, bands))
-        del works, answers  # arrays are not kept until the next frame
-
-
-def _run(works: list[Work], band: int, bands: int) -> Exception | None:
-    """Run loops over one band each, and return what went wrong."""
-    start, end = (_edge(each, bands) for each in (band, band + 1))
-    try:
-        for loop, rows, given in works:
-            first, last = int(rows * start), int(rows * end)
-            if first < last:
-                loop(first, last, *given)
-    except Exception as error:
-        return error
-    return None
-
-
-def _edge(band: int, bands: int) -> float:
-    """Return where a band begins, 0 to 1; the first, run while others awake, is larger by LEAD."""
-    return (band + LEAD) / (bands + LEAD) if band else 0.0
+        raise error
 
 
 def alone(loop: Loop, rows: int, *arguments: Any) -> None:
-    """Run a loop over rows in this thread: to wake another would take as long as a short one."""
+    """Run a loop over rows in this thread: to call another would take as long as a short one."""
     loop(0, rows, *_arrays(arguments))
 
 

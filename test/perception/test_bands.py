@@ -1,6 +1,7 @@
 """Rows shared out among threads, each of them once."""
 
 from concurrent.futures import ThreadPoolExecutor
+import os
 import subprocess
 import sys
 
@@ -35,6 +36,16 @@ def test_what_goes_wrong_in_any_thread_is_told():
 
     with pytest.raises(ZeroDivisionError):
         bands.in_bands(fail, 10, 10)
+
+
+@pytest.mark.usefixtures('threads')
+def test_an_interrupt_in_any_thread_is_raised_when_all_are_done():
+    def stop(_first, last):
+        if last == 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bands.in_bands(stop, 100)
 
 
 @pytest.mark.usefixtures('threads')
@@ -125,3 +136,27 @@ def test_where_no_folder_can_be_written_to_loops_are_compiled_all_the_same():
         'assert out.tolist() == [[[0, 1, 2], [30, 31, 32]]], out'
     )
     subprocess.run([sys.executable, '-c', code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize('chosen', ['', 'NUMBA_CPU_FEATURES', 'NUMBA_CPU_NAME'])
+def test_wide_registers_are_taken_unless_the_user_chose(chosen: str):
+    value = {'': '', 'NUMBA_CPU_FEATURES': '+sse2', 'NUMBA_CPU_NAME': 'generic'}[chosen]
+    code = (
+        'from numba.core import config\n'
+        'from numba.core import codegen\n'
+        "codegen.get_host_cpu_features = lambda: '+avx512vl,+avx512f'\n"
+        'from dpt_ros.perception.bands import _take_wide_registers\n'
+        '_take_wide_registers()\n'
+        'print(config.CPU_FEATURES)\n'
+    )
+    environment = {**os.environ, **({chosen: value} if chosen else {})}
+    told = subprocess.run(
+        [sys.executable, '-c', code],
+        check=True,
+        timeout=120,
+        capture_output=True,
+        text=True,
+        env=environment,
+    ).stdout.strip()
+    wanted = {'': '+avx512vl,+avx512f,-prefer-256-bit', 'NUMBA_CPU_FEATURES': '+sse2'}
+    assert told == wanted.get(chosen, '')
