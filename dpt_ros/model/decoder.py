@@ -50,7 +50,7 @@ class ProjectReadout(nn.Module):
         """Map features (B, C, h, w) and readout (B, C) to (B, C, h, w)."""
         of_patch, of_readout = self.project.weight.chunk(2, dim=1)
         shared = F.linear(readout, of_readout, self.project.bias)  # (B, C)
-        joined = F.linear(features.permute(0, 2, 3, 1), of_patch) + shared[:, None, None]
+        joined = F.linear(features.permute(0, 2, 3, 1), of_patch).add_(shared[:, None, None])
         return F.gelu(joined).permute(0, 3, 1, 2)
 
 
@@ -109,10 +109,13 @@ class ResidualConvUnit(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.norm2 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Refine (B, F, h, w)."""
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """Refine (B, F, h, w), and add what else there is of that shape."""
         y = self.norm1(self.conv1(F.relu(x)))
-        return self.norm2(self.conv2(F.relu_(y))).add_(x)
+        y = self.norm2(self.conv2(F.relu_(y)))
+        for one in (x, *others):
+            y = y.add_(one)
+        return y
 
 
 class Fusion(nn.Module):
@@ -135,7 +138,7 @@ class Fusion(nn.Module):
         if self.skip is not None and skip is not None:
             if skip.shape[-2:] != x.shape[-2:]:
                 skip = F.interpolate(skip, size=x.shape[-2:], mode='bilinear', align_corners=False)
-            x = x + self.skip(skip)
+            x = self.skip(skip, x)
         return self.project(self.refine(x))
 
 

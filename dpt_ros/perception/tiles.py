@@ -1,21 +1,27 @@
 """
 The loops of `winograd` (`perception.bands` says how they compile).
 
-A tile is 6x6 values that make 4x4 results. Some tiles go all the way together, so that what is
-made of them on it stays in the cache. A map lies in memory as (h, w, C): what happens to all
-channels alike is done to those side by side.
+A tile is 6x6 values that make 4x4 results. Some tiles go all the way together, and `LANES`
+channels of them at a time, so that what is made of them on it stays in the cache. What lies in
+buffers lies at constant distances, which LLVM has to know to take many numbers at once. Loops of
+few turns, if it knows how many, it writes out before it looks for that: so they do two things in a
+turn, which is too much to be written out.
 """
 
+from functools import partial
+
 from dpt_ros.perception.bands import compiled
-from dpt_ros.perception.winograd import INWARD, OUT
+from dpt_ros.perception.winograd import LANES, NARROW, WIDE
 import numpy as np
 
-TOGETHER = 33  # tiles, a multiple of _ROWS: their buffers take half a megabyte where C = 64
+TOGETHER = 35  # tiles, a multiple of 5, see `_multiply_wide`
 
 _FLOAT = np.float32
-_ROWS = 3  # of a matrix that stay in registers, see `_multiply`
-_FROM_PRODUCT = OUT * TOGETHER  # to the next of the 36 of a tile: a constant, for LLVM
-_SOME = 512  # numbers at a time, of rows that are longer than that
+_COLUMN = 6 * LANES  # numbers of a column of a tile, or of a row of it, in one pass
+_FROM_TILES = TOGETHER * _COLUMN  # from one of the six across to the next
+_FROM_PRODUCT = TOGETHER * WIDE  # from one of the 36 products of a tile to the next
+_PRODUCTS = 36 * _FROM_PRODUCT
+_LINE = 64  # bytes that come from memory at once
 
 
 @compiled
@@ -28,170 +34,387 @@ def convolve(
     down,
     lefts,
     across,
+    between,
+    rectified,
     weights,
     bias,
     lowest,
     projection,
     offset,
     depth,
+    added,
+    more,
     results,
 ):
     """
     Convolve tiles number `first` to `last`, counted along rows, then down, then through the batch.
 
     :param maps: (B, h, w C) float32, C = `channels`: a multiple of INWARD.
-    :param tops: (rows of tiles,) int64, where what they are made of begins; `down` (..., 6, 6)
-        float32 is what is made of 6 values down from there. `lefts` and `across` likewise.
-    :param weights: (G, 36, C OUT) float32, transformed, of G groups of OUT channels.
+    :param tops: (4 rows of tiles + 2,) int64, the first of the two rows that each row of the
+        padded map lies between, and `down` (2, likewise) float32 their weights. `lefts` and
+        `across` likewise.
+    :param between: whether it does: else it is the first, or where its weight is zero zeros.
+    :param rectified: whether values below zero count as zero; not where it lies between.
+    :param weights: (G, 36, C, OUT) float32, transformed, of G groups of OUT = WIDE or NARROW.
     :param bias: (G OUT,) float32, added; what is below `lowest` becomes that.
-    :param projection: (OUT,) float32: with these weights channels are summed up, and `offset`
+    :param projection: (NARROW,) float32: with these weights channels are summed up, and `offset`
         added; or empty: they stay.
     :param depth: D, how many channels stay.
+    :param added: and `more`, (B, H, W D) float32, added to channels that stay; or empty.
     :param results: (B, H, W D) float32, written.
     """
     _, height, stride = maps.shape
-    tall, wide = tops.shape[0], lefts.shape[0]
-    rows, pitch = results.shape[1:]  # of the results
-    columns = pitch // depth
+    tall, wide = (len(tops) - 2) // 4, (len(lefts) - 2) // 4
+    rows, pitch = results.shape[1:]
+    groups, _, _, out = weights.shape
 
-    longest = (4 * min(TOGETHER, wide) + 2) * channels
-    half = np.empty((6, longest), _FLOAT)  # of tiles side by side, transformed down
-    tiles = np.zeros((36, TOGETHER * channels), _FLOAT)
-    products = np.empty(36 * _FROM_PRODUCT, _FLOAT)
-    narrow, square = np.empty(24 * OUT, _FLOAT), np.empty(16 * OUT, _FLOAT)
-    lanes = np.empty(8, _FLOAT)
-    flat_maps, flat_half, flat = maps.reshape(-1), half.reshape(-1), results.reshape(-1)
+    half = _buffer((stride // channels if between else 0) * _COLUMN)
+    strip = _buffer((4 * TOGETHER + 2) * _COLUMN)  # columns of tiles side by side
+    tiles, products = _buffer(6 * _FROM_TILES), _buffer(groups * _PRODUCTS)
+    half_back, square = _buffer(24 * NARROW), _buffer(16 * NARROW)
+    if channels % LANES:  # what stands where there are no channels is computed, too, but not used
+        half[:], strip[:] = 0, 0
+    flat_maps, flat_weights = maps.reshape(-1), weights.reshape(-1)
+    flat, flat_added, flat_more = results.reshape(-1), added.reshape(-1), more.reshape(-1)
 
-    for start in range(first, last, TOGETHER):
-        count, t = min(TOGETHER, last - start), 0
-        while t < count:
-            row, x = (start + t) // wide, (start + t) % wide
-            run, y = min(count - t, wide - x), row % tall
-            left = lefts[x]
-            begin = ((row // tall) * height + tops[y]) * stride + left * channels
-            length = (lefts[x + run - 1] + 6 - left) * channels
-            for at in range(0, length, _SOME):
-                some = min(_SOME, length - at)
-                _transform(down[y], flat_maps, begin + at, stride, half, 0, at, some)
-            for k in range(run):
-                at, begin = (t + k) * channels, (lefts[x + k] - left) * channels
-                for n in range(6):
-                    side, to = begin + n * longest, 6 * n
-                    _transform(across[x + k], flat_half, side, channels, tiles, to, at, channels)
-            t += run
-        for group in range(weights.shape[0]):
-            channel = group * OUT
-            for n in range(36):
-                at = n * _FROM_PRODUCT
-                _multiply(tiles[n], channels, weights[group, n], products[at:], count)
-            for t in range(count):
-                row, x, at = (start + t) // wide, 4 * ((start + t) % wide), t * OUT
-                y = 4 * (row % tall)
-                _transform_back(products[at:], narrow, bias[channel:], lowest, square)
-                high, broad = min(4, rows - y), min(4, columns - x)
+    together = -(-(last - first) // -(-(last - first) // TOGETHER))  # all runs nearly the same
+    for start in range(first, last, together):
+        count = min(together, last - start)
+        for channel in range(0, channels, LANES):
+            inner, t = min(LANES, channels - channel), 0
+            while t < count:
+                row, x = (start + t) // wide, (start + t) % wide
+                run, top, left = min(count - t, wide - x), 4 * (row % tall), 4 * x
+                at = (row // tall) * height * stride + channel
+                values = flat_maps[at:], stride, channels, inner
+                where = tops[top:], down[:, top:], lefts[left:], across[:, left:]
+                if between:
+                    _upsample(*values, *where, half, strip, 4 * run + 2)
+                else:
+                    _take(*values, *where, rectified, strip, 4 * run + 2)
+                for k in range(run):
+                    at, to = 4 * k * _COLUMN, (t + k) * _COLUMN
+                    _transform_across(strip[at:], tiles[to:])
+                t += run
+            for group in range(groups):
+                for part in range(36):
+                    at = (part % 6) * _FROM_TILES + (part // 6) * LANES
+                    one, at = tiles[at:], ((group * 36 + part) * channels + channel) * out
+                    other, at = flat_weights[at:], group * _PRODUCTS + part * _FROM_PRODUCT
+                    result = products[at:]
+                    if channel == 0:
+                        result[: count * out] = 0
+                    if out == WIDE:
+                        _multiply_wide(one, inner, other, result, count)
+                    else:
+                        _multiply_narrow(one, inner, other, result, count)
+        for t in range(count):
+            row, x = (start + t) // wide, 4 * ((start + t) % wide)
+            y = 4 * (row % tall)
+            high, broad = min(4, rows - y), min(4, pitch // depth - x)
+            for channel in range(0, groups * out, NARROW):
+                wanted = min(NARROW, depth - channel)
+                if wanted <= 0:
+                    break
+                at = (channel // out) * _PRODUCTS + t * out + channel % out
+                _transform_back_down(products[at:], half_back)
                 at = ((row // tall) * rows + y) * pitch + x * depth + channel
                 if projection.size:
-                    _project(square, projection, offset, lanes, flat[at:], pitch, high, broad)
-                else:
-                    wanted = min(OUT, depth - channel)
-                    _place(square, flat[at:], pitch, depth, high, broad, wanted)
+                    for n in range(high):
+                        v, to = n * 6 * NARROW, at + n * pitch
+                        v, result = half_back[v:], flat[to:]
+                        _project(v, bias, lowest, projection, offset, result, broad)
+                    continue
+                _transform_back_across(half_back, bias[channel:], square)
+                if more.size:
+                    _add(flat_more[at:], square, pitch, depth, high, broad, wanted)
+                if added.size:
+                    _add(flat_added[at:], square, pitch, depth, high, broad, wanted)
+                _place(square, lowest, flat[at:], pitch, depth, high, broad, wanted)
 
 
 @compiled
-def _transform(matrix, values, begin, step, results, first, at, count):
-    """Make 6 rows of results, from `first`, of 6 rows of values; `matrix` (6, 6) says what."""
-    middle = begin + 3 * step
-    for n in range(6):
-        a, b, c = matrix[n, 0], matrix[n, 1], matrix[n, 2]
-        d, e, f = matrix[n, 3], matrix[n, 4], matrix[n, 5]
-        u, x = values[begin:], values[middle:]
-        v, y = u[step:], x[step:]
-        w, z = v[step:], y[step:]
-        result = results[first + n, at:]
-        for i in range(count):
-            result[i] = a * u[i] + b * v[i] + c * w[i] + d * x[i] + e * y[i] + f * z[i]
+def _buffer(count):
+    """Make room for numbers that begins where a line of memory does."""
+    room = np.empty(count + _LINE // 4, _FLOAT)
+    skipped = (-room.ctypes.data % _LINE) // 4
+    stop = skipped + count
+    return room[skipped:stop]
 
 
 @compiled
-def _multiply(one, inner, other, result, rows):
-    """
-    Multiply (rows, inner) and (inner, OUT).
+def _take(values, stride, step, lanes, tops, down, lefts, across, rectified, strip, columns):
+    """Put columns of six values there, zeros where they are beside the map, and transform them."""
+    begin, end = 0, columns  # of those that are not
+    while across[0, begin] == 0:
+        begin += 1
+    while across[0, end - 1] == 0:
+        end -= 1
+    at, to = begin * _COLUMN, end * _COLUMN
+    within, stop = strip[at:to], columns * _COLUMN
+    strip[:at] = 0
+    strip[to:stop] = 0
+    lowest = _FLOAT(0) if rectified else _FLOAT(-np.inf)
+    for n in range(0, 6, 2):
+        one, to = tops[n] * stride + lefts[begin] * step, n * LANES
+        other = tops[n + 1] * stride + lefts[begin] * step
+        weights, rows = down[0, n:], (values[one:], values[other:])
+        _take_rows(*rows, weights, lowest, step, lanes, within[to:], end - begin)
+    _transform_down(within, end - begin)
 
-    A block of 3x4 numbers stays in registers while it meets 4 rows of the other matrix. Rows
-    beyond a multiple of three are whatever stands there.
+
+@compiled
+def _take_rows(one, other, weights, lowest, step, lanes, strip, columns):
+    """Put `lanes` of each column of two rows there, of a row without weight zeros."""
+    for x in range(columns):
+        at, to = x * step, x * _COLUMN
+        a, b, to = one[at:], other[at:], strip[to:]
+        if lanes == LANES and weights[0] != 0 and weights[1] != 0:
+            for n in range(LANES):
+                to[n] = lowest if a[n] < lowest else a[n]  # what is not a number stays that
+                to[n + LANES] = lowest if b[n] < lowest else b[n]
+        else:
+            _take_one(a, weights[0], lowest, lanes, to)
+            _take_one(b, weights[1], lowest, lanes, to[LANES:])
+
+
+@compiled
+def _take_one(values, weight, lowest, lanes, to):
+    if weight == 0:
+        for n in range(lanes):
+            to[n] = _FLOAT(0)
+    else:
+        for n in range(lanes):
+            to[n] = lowest if values[n] < lowest else values[n]
+
+
+@compiled
+def _upsample(values, stride, step, lanes, tops, down, lefts, across, half, strip, columns):
+    """Put columns of six values there, each between four of the map, and transform them."""
+    begin = lefts[0]
+    count = lefts[columns - 1] + 2 - begin
+    for n in range(0, 6, 2):
+        one, to = tops[n] * stride + begin * step, n * LANES
+        other = tops[n + 1] * stride + begin * step
+        rows = values[one:], values[other:]
+        _lie_between(*rows, stride, down[:, n:], step, lanes, half[to:], count)
+    _transform_down(half, count)
+    for x in range(columns):
+        at, to = (lefts[x] - begin) * _COLUMN, x * _COLUMN
+        _mix(half[at:], across[0, x], across[1, x], strip[to:])
+
+
+@compiled
+def _lie_between(one, other, stride, weights, step, lanes, strip, columns):
+    """Put what lies between two rows there, twice."""
+    p, q, u, w = weights[0, 0], weights[1, 0], weights[0, 1], weights[1, 1]
+    for x in range(columns):
+        at, to = x * step, x * _COLUMN
+        a, c, to = one[at:], other[at:], strip[to:]
+        b, d = a[stride:], c[stride:]
+        if lanes == LANES:
+            for n in range(LANES):
+                to[n], to[n + LANES] = p * a[n] + q * b[n], u * c[n] + w * d[n]
+        else:
+            for n in range(lanes):
+                to[n], to[n + LANES] = p * a[n] + q * b[n], u * c[n] + w * d[n]
+
+
+@compiled
+def _mix(columns, of_one, of_other, mixed):
+    """Make a column of two that stand side by side."""
+    for n in range(_COLUMN):
+        mixed[n] = of_one * columns[n] + of_other * columns[n + _COLUMN]
+
+
+@compiled
+def _transform_down(strip, columns):
+    """Transform the six values of each column, in place."""
+    for x in range(columns):
+        v = x * _COLUMN
+        v = strip[v:]
+        for n in range(LANES):
+            a, b, c = v[n], v[n + LANES], v[n + 2 * LANES]
+            d, e, f = v[n + 3 * LANES], v[n + 4 * LANES], v[n + 5 * LANES]
+            even, odd = e - _FLOAT(4) * c, d - _FLOAT(4) * b
+            wide_even, wide_odd = e - c, _FLOAT(2) * (d - b)
+            v[n] = _FLOAT(4) * a - _FLOAT(5) * c + e
+            v[n + LANES], v[n + 2 * LANES] = even + odd, even - odd
+            v[n + 3 * LANES], v[n + 4 * LANES] = wide_even + wide_odd, wide_even - wide_odd
+            v[n + 5 * LANES] = _FLOAT(4) * b - _FLOAT(5) * d + f
+
+
+@compiled
+def _transform_across(v, tile):
+    """Transform the six columns of a tile."""
+    for n in range(_COLUMN):
+        a, b, c = v[n], v[n + _COLUMN], v[n + 2 * _COLUMN]
+        d, e, f = v[n + 3 * _COLUMN], v[n + 4 * _COLUMN], v[n + 5 * _COLUMN]
+        even, odd = e - _FLOAT(4) * c, d - _FLOAT(4) * b
+        wide_even, wide_odd = e - c, _FLOAT(2) * (d - b)
+        tile[n] = _FLOAT(4) * a - _FLOAT(5) * c + e
+        tile[n + _FROM_TILES], tile[n + 2 * _FROM_TILES] = even + odd, even - odd
+        tile[n + 3 * _FROM_TILES] = wide_even + wide_odd
+        tile[n + 4 * _FROM_TILES] = wide_even - wide_odd
+        tile[n + 5 * _FROM_TILES] = _FLOAT(4) * b - _FLOAT(5) * d + f
+
+
+@compiled
+def _multiply_wide(one, inner, other, result, rows):
     """
-    for n in range(rows * OUT):
-        result[n] = 0
-    for k in range(0, inner, INWARD):
-        at = k * OUT
+    Add the product of (rows, inner) and (inner, WIDE) to the result.
+
+    A block of 5x4 numbers stays in registers while it meets 4 rows of the other matrix. Rows
+    beyond a multiple of five are whatever stands there.
+    """
+    for k in range(0, inner, 4):
+        at = k * WIDE
         r = other[at:]
-        for t in range(0, rows, _ROWS):
-            at, to = t * inner + k, t * OUT
-            v, sums = one[at:], result[to:]
-            a, b, c, d = v[0], v[1], v[2], v[3]
-            e, f, g, h = v[inner], v[inner + 1], v[inner + 2], v[inner + 3]
-            p, q, u, w = v[2 * inner], v[2 * inner + 1], v[2 * inner + 2], v[2 * inner + 3]
-            for n in range(OUT):
-                i, j, x, y = r[n], r[OUT + n], r[2 * OUT + n], r[3 * OUT + n]
-                first = sums[n] + a * i + b * j + c * x + d * y
-                second = sums[OUT + n] + e * i + f * j + g * x + h * y
-                third = sums[2 * OUT + n] + p * i + q * j + u * x + w * y
-                sums[n], sums[OUT + n], sums[2 * OUT + n] = first, second, third
+        for t in range(0, rows, 5):
+            at, to = t * _COLUMN + k, t * WIDE
+            v, s = one[at:], result[to:]
+            a0, a1, a2, a3 = v[0], v[1], v[2], v[3]
+            v = v[_COLUMN:]
+            b0, b1, b2, b3 = v[0], v[1], v[2], v[3]
+            v = v[_COLUMN:]
+            c0, c1, c2, c3 = v[0], v[1], v[2], v[3]
+            v = v[_COLUMN:]
+            d0, d1, d2, d3 = v[0], v[1], v[2], v[3]
+            v = v[_COLUMN:]
+            e0, e1, e2, e3 = v[0], v[1], v[2], v[3]
+            for n in range(WIDE):
+                w, x, y, z = r[n], r[n + WIDE], r[n + 2 * WIDE], r[n + 3 * WIDE]
+                a = s[n] + a0 * w + a1 * x + a2 * y + a3 * z
+                b = s[n + WIDE] + b0 * w + b1 * x + b2 * y + b3 * z
+                c = s[n + 2 * WIDE] + c0 * w + c1 * x + c2 * y + c3 * z
+                d = s[n + 3 * WIDE] + d0 * w + d1 * x + d2 * y + d3 * z
+                e = s[n + 4 * WIDE] + e0 * w + e1 * x + e2 * y + e3 * z
+                s[n], s[n + WIDE], s[n + 2 * WIDE] = a, b, c
+                s[n + 3 * WIDE], s[n + 4 * WIDE] = d, e
 
 
 @compiled
-def _transform_back(products, narrow, bias, lowest, square):
-    """Make (4, 4, OUT) = `square` of a tile of products, by F(4x4, 3x3); `narrow` is between."""
+def _multiply_narrow(one, inner, other, result, rows):
+    """Do the same with (inner, NARROW)."""
+    for k in range(0, inner, 4):
+        at = k * NARROW
+        r = other[at:]
+        for t in range(0, rows, 5):
+            at, to = t * _COLUMN + k, t * NARROW
+            v, s = one[at:], result[to:]
+            a0, a1, a2, a3 = v[0], v[1], v[2], v[3]
+            v = v[_COLUMN:]
+            b0, b1, b2, b3 = v[0], v[1], v[2], v[3]
+            v = v[_COLUMN:]
+            c0, c1, c2, c3 = v[0], v[1], v[2], v[3]
+            v = v[_COLUMN:]
+            d0, d1, d2, d3 = v[0], v[1], v[2], v[3]
+            v = v[_COLUMN:]
+            e0, e1, e2, e3 = v[0], v[1], v[2], v[3]
+            for n in range(NARROW):
+                w, x, y, z = r[n], r[n + NARROW], r[n + 2 * NARROW], r[n + 3 * NARROW]
+                a = s[n] + a0 * w + a1 * x + a2 * y + a3 * z
+                b = s[n + NARROW] + b0 * w + b1 * x + b2 * y + b3 * z
+                c = s[n + 2 * NARROW] + c0 * w + c1 * x + c2 * y + c3 * z
+                d = s[n + 3 * NARROW] + d0 * w + d1 * x + d2 * y + d3 * z
+                e = s[n + 4 * NARROW] + e0 * w + e1 * x + e2 * y + e3 * z
+                s[n], s[n + NARROW], s[n + 2 * NARROW] = a, b, c
+                s[n + 3 * NARROW], s[n + 4 * NARROW] = d, e
+
+
+@compiled
+def _transform_back_down(products, half):
+    """Make (4, 6, NARROW) = `half` of a tile of products, by F(4x4, 3x3)."""
     for column in range(6):
-        at, to = column * _FROM_PRODUCT, column * OUT
-        v, result = products[at:], narrow[to:]
-        for n in range(OUT):
+        at, to = column * _FROM_PRODUCT, column * NARROW
+        v, result = products[at:], half[to:]
+        for n in range(NARROW):
             a, b, c = v[n], v[n + 6 * _FROM_PRODUCT], v[n + 12 * _FROM_PRODUCT]
             d, e = v[n + 18 * _FROM_PRODUCT], v[n + 24 * _FROM_PRODUCT]
             f = v[n + 30 * _FROM_PRODUCT]
             even, odd, wide_even, wide_odd = b + c, b - c, d + e, d - e
             result[n] = a + even + wide_even
-            result[n + 6 * OUT] = odd + _FLOAT(2) * wide_odd
-            result[n + 12 * OUT] = even + _FLOAT(4) * wide_even
-            result[n + 18 * OUT] = odd + _FLOAT(8) * wide_odd + f
+            result[n + 6 * NARROW] = odd + _FLOAT(2) * wide_odd
+            result[n + 12 * NARROW] = even + _FLOAT(4) * wide_even
+            result[n + 18 * NARROW] = odd + _FLOAT(8) * wide_odd + f
+
+
+@compiled
+def _transform_back_across(half, bias, square):
+    """Make (4, 4, NARROW) = `square` of that."""
     for row in range(4):
-        at, to = row * 6 * OUT, row * 4 * OUT
-        v, result = narrow[at:], square[to:]
-        for n in range(OUT):
-            a, b, c = v[n], v[n + OUT], v[n + 2 * OUT]
-            d, e, f = v[n + 3 * OUT], v[n + 4 * OUT], v[n + 5 * OUT]
+        at, to = row * 6 * NARROW, row * 4 * NARROW
+        v, result = half[at:], square[to:]
+        for n in range(NARROW):
+            a, b, c = v[n], v[n + NARROW], v[n + 2 * NARROW]
+            d, e, f = v[n + 3 * NARROW], v[n + 4 * NARROW], v[n + 5 * NARROW]
             even, odd, wide_even, wide_odd = b + c, b - c, d + e, d - e
-            p, q = a + even + wide_even + bias[n], odd + _FLOAT(2) * wide_odd + bias[n]
-            r = even + _FLOAT(4) * wide_even + bias[n]
-            s = odd + _FLOAT(8) * wide_odd + f + bias[n]
-            result[n] = lowest if p < lowest else p  # what is not a number stays that
-            result[n + OUT] = lowest if q < lowest else q
-            result[n + 2 * OUT] = lowest if r < lowest else r
-            result[n + 3 * OUT] = lowest if s < lowest else s
+            result[n] = a + even + wide_even + bias[n]
+            result[n + NARROW] = odd + _FLOAT(2) * wide_odd + bias[n]
+            result[n + 2 * NARROW] = even + _FLOAT(4) * wide_even + bias[n]
+            result[n + 3 * NARROW] = odd + _FLOAT(8) * wide_odd + f + bias[n]
+
+
+@partial(compiled, liberties=('contract', 'reassoc'))
+def _project(v, bias, lowest, weights, offset, result, columns):
+    """Do the same for one row, sum its channels up, and put what lies inside in the map."""
+    of_first = of_second = of_third = of_fourth = _FLOAT(0)
+    for n in range(NARROW):
+        a, b, c = v[n], v[n + NARROW], v[n + 2 * NARROW]
+        d, e, f = v[n + 3 * NARROW], v[n + 4 * NARROW], v[n + 5 * NARROW]
+        even, odd, wide_even, wide_odd = b + c, b - c, d + e, d - e
+        p, q = a + even + wide_even + bias[n], odd + _FLOAT(2) * wide_odd + bias[n]
+        r = even + _FLOAT(4) * wide_even + bias[n]
+        s = odd + _FLOAT(8) * wide_odd + f + bias[n]
+        of_first += (lowest if p < lowest else p) * weights[n]
+        of_second += (lowest if q < lowest else q) * weights[n]
+        of_third += (lowest if r < lowest else r) * weights[n]
+        of_fourth += (lowest if s < lowest else s) * weights[n]
+    result[0] = of_first + offset
+    if columns > 1:
+        result[1] = of_second + offset
+    if columns > 2:
+        result[2] = of_third + offset
+    if columns > 3:
+        result[3] = of_fourth + offset
 
 
 @compiled
-def _place(square, results, pitch, depth, rows, columns, channels):
-    """Put what of a tile lies inside in the map."""
+def _add(values, square, pitch, depth, rows, columns, channels):
+    """Add what lies in a map where a tile is to be put."""
     for y in range(rows):
-        for x in range(columns):
-            at, to = (4 * y + x) * OUT, y * pitch + x * depth
-            values, result = square[at:], results[to:]
-            for n in range(channels):
-                result[n] = values[n]
+        if columns == 4 and channels == NARROW:
+            for x in range(0, 4, 2):
+                at, to = y * pitch + x * depth, (4 * y + x) * NARROW
+                value, result = values[at:], square[to:]
+                beside = value[depth:]
+                for n in range(NARROW):
+                    result[n] += value[n]
+                    result[n + NARROW] += beside[n]
+        else:
+            for x in range(columns):
+                at, to = y * pitch + x * depth, (4 * y + x) * NARROW
+                value, result = values[at:], square[to:]
+                for n in range(channels):
+                    result[n] += value[n]
 
 
 @compiled
-def _project(square, weights, offset, lanes, results, pitch, rows, columns):
-    """Sum the channels up, and put what of a tile lies inside in the map."""
-    w = weights
+def _place(square, lowest, results, pitch, depth, rows, columns, channels):
+    """Put what of a tile lies inside in the map, nothing below the lowest."""
     for y in range(rows):
-        for x in range(columns):
-            at = (4 * y + x) * OUT
-            v = square[at:]
-            for n in range(8):
-                one = v[n] * w[n] + v[n + 8] * w[n + 8]
-                lanes[n] = one + v[n + 16] * w[n + 16] + v[n + 24] * w[n + 24]
-            one = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3])
-            other = (lanes[4] + lanes[5]) + (lanes[6] + lanes[7])
-            results[y * pitch + x] = one + other + offset
+        if columns == 4 and channels == NARROW:
+            for x in range(0, 4, 2):
+                at, to = (4 * y + x) * NARROW, y * pitch + x * depth
+                value, result = square[at:], results[to:]
+                beside = result[depth:]
+                for n in range(NARROW):
+                    a, b = value[n], value[n + NARROW]
+                    result[n] = lowest if a < lowest else a  # what is not a number stays that
+                    beside[n] = lowest if b < lowest else b
+        else:
+            for x in range(columns):
+                at, to = (4 * y + x) * NARROW, y * pitch + x * depth
+                value, result = square[at:], results[to:]
+                for n in range(channels):
+                    result[n] = lowest if value[n] < lowest else value[n]

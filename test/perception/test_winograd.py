@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from dpt_ros.model.decoder import ResidualConvUnit
 from dpt_ros.model.dpt import DPT, freeze
 from dpt_ros.model.heads import DepthHead, UpsampledConv2d
 from dpt_ros.perception import bands, winograd
 from dpt_ros.perception.runtime import Network, Runtime
-from dpt_ros.perception.winograd import use_winograd, Winograd
+from dpt_ros.perception.winograd import use_winograd, Winograd, WinogradUnit
 from dpt_ros.zoo.checkpoints import Checkpoint, InverseDepth, Resize, TINY
 from dpt_ros.zoo.store import build
 import pytest
@@ -50,7 +51,8 @@ def upsampled(inward: int, outward: int, **more: bool) -> UpsampledConv2d:
     return UpsampledConv2d(inward, outward, **more).requires_grad_(False)
 
 
-SIZES = [(None, (26, 36)), ((26, 36), (26, 36)), ((23, 61), (23, 61)), ((13, 18), (13, 18))]
+ASKED = [(26, 36), (23, 61), (13, 18), (13, 36), (13, 9), (7, 36), (1, 1)]  # some shrink
+SIZES = [(None, (26, 36)), *((size, size) for size in ASKED)]
 
 
 @pytest.mark.parametrize(('size', 'found'), SIZES, ids=str)
@@ -65,14 +67,6 @@ def test_maps_are_upsampled_on_the_way(
     assert off(Winograd(plain)(values, size), plain(values, size)) < 1e-4
 
 
-@pytest.mark.parametrize('size', [(13, 9), (7, 36)], ids=str)
-@pytest.mark.usefixtures('_any_size')
-def test_maps_that_shrink_are_computed_as_ever(size: tuple[int, int]):
-    plain = upsampled(32, 32)
-    values = torch.randn(1, 32, 13, 18)
-    assert torch.equal(Winograd(plain)(values, size), plain(values, size))
-
-
 @pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.usefixtures('_any_size')
 def test_channels_are_summed_up_behind_a_relu(bias: bool):
@@ -81,6 +75,44 @@ def test_channels_are_summed_up_behind_a_relu(bias: bool):
     for size in (None, (26, 36), (30, 41)):
         found = Winograd(plain, project.requires_grad_(False))(values, size)
         assert off(found, project(plain(values, size))) < 1e-4
+
+
+@pytest.fixture(params=[1, 1 << 30], ids=['tiles', 'as ever'])
+def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(winograd, 'WORTH', request.param)
+
+
+@pytest.mark.parametrize('width', [64, 24])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.usefixtures('_either_way')
+def test_a_unit_refines_and_adds_as_before(width: int, layout: torch.memory_format):
+    torch.manual_seed(0)
+    unit = ResidualConvUnit(width, batch_norm=False).requires_grad_(False)
+    x, other = (torch.randn(2, width, 13, 22).contiguous(memory_format=layout) for _ in range(2))
+    before = x.clone(), other.clone()
+    holder = nn.Sequential(unit)
+    wanted, wanted_sum = unit(x), unit(x, other)
+    for _ in range(2):  # once and for all
+        use_winograd(holder)
+    assert type(holder[0]) is WinogradUnit
+    assert off(holder[0](x), wanted) < 1e-4
+    assert off(holder[0](x, other), wanted_sum) < 1e-4
+    assert torch.equal(x, before[0]) and torch.equal(other, before[1])
+
+
+def test_a_unit_with_norms_keeps_them():
+    holder = nn.Sequential(ResidualConvUnit(64, batch_norm=True))
+    use_winograd(holder)
+    assert type(holder[0]) is ResidualConvUnit
+
+
+@pytest.mark.usefixtures('_either_way')
+def test_a_relu_before_lets_pass_what_is_not_a_number():
+    values = torch.randn(1, 64, 12, 12)
+    values[0, 3, 6, 7] = torch.nan
+    found = Winograd(convolution(64, 64), relu_before=True, relu=True)(values)
+    assert found[0, :, 6, 7].isnan().all()
+    assert found[0, :, 0, 0].isfinite().all() and (found[0, :, 0, 0] >= 0).all()
 
 
 @pytest.mark.usefixtures('_any_size')
