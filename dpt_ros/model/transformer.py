@@ -85,8 +85,8 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Refine tokens (B, N, C)."""
-        tokens = tokens + self.ls1(self.attn(self.norm1(tokens)))
-        return tokens + self.ls2(self.mlp(self.norm2(tokens)))
+        tokens = self.ls1(self.attn(self.norm1(tokens))).add_(tokens)
+        return self.ls2(self.mlp(self.norm2(tokens))).add_(tokens)
 
 
 class Attention(nn.Module):

@@ -198,8 +198,9 @@ def _is_shared(one: Trained, other: Trained, side: int) -> bool:
     ]
     if fed[0] != fed[1] or built[0] != built[1]:  # the decoders may differ
         return False
-    mine, theirs = one.network.backbone.state_dict(), other.network.backbone.state_dict()
-    return all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
+    # In order, for in a network that runs others took the place of modules, with their weights.
+    mine, theirs = (list(t.network.backbone.state_dict().values()) for t in (one, other))
+    return len(mine) == len(theirs) and all(map(torch.equal, mine, theirs))
 
 
 def _fit(network: DPT, entry: Checkpoint, side: int) -> Resize:

@@ -11,6 +11,8 @@ from dpt_ros.model.dpt import DPT
 from dpt_ros.perception.capture import Capture, capture_graph, Captured
 from dpt_ros.perception.compiled import Compiled, Log
 from dpt_ros.perception.crew import Crew
+from dpt_ros.perception.lean import use_lean_blocks
+from dpt_ros.perception.pointwise import use_products
 from dpt_ros.perception.program import Program, stage, Tensors
 from dpt_ros.perception.winograd import use_winograd
 import torch
@@ -191,6 +193,8 @@ class Runtime:
         """Return a network as this runtime calls it."""
         if self.name not in BACKENDS:
             use_winograd(network)
+            use_products(network)
+            use_lean_blocks(network)
             return network
         return Compiled(network, BACKENDS[self.name], self._log, self.fall_back)
 

@@ -233,9 +233,15 @@ def twin(**changes: object) -> Trained:
 def nudged() -> Trained:
     """Copy dpt_tiny with the last bit of one weight of its backbone changed."""
     other = twin()
-    bias = other.network.backbone.blocks[0].attn.proj.bias
+    parameters = other.network.backbone.named_parameters()
+    bias = next(parameter for name, parameter in parameters if name.endswith('attn.proj.bias'))
     bias[0] = torch.nextafter(bias[0], torch.tensor(torch.inf))
     return other
+
+
+def test_a_network_that_runs_shares_its_backbone_with_one_that_does_not_yet(passes: Counter):
+    run({'depth', 'labels'}, perceive(TINY, load('dpt_tiny')))
+    assert passes['backbone'] == 1
 
 
 def test_two_networks_with_one_backbone_run_it_once(passes: Counter):
