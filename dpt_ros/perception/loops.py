@@ -35,10 +35,11 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
     classes, width, taps = scores.shape[2], len(across), len(of_rows)
     planes = np.empty((2, classes, scores.shape[1]), _FLOAT)  # two rows of scores, class by class
     wide = np.empty((classes, taps + 1, width), _FLOAT)  # such rows in turn, as wide as pixels
-    fine = np.empty((classes, _SLICE), _FLOAT)
+    fine = np.empty((2, classes, _SLICE), _FLOAT)  # of two rows of pixels, if of the same scores
     best, total = np.empty(_SLICE, _FLOAT), np.empty(_SLICE, _FLOAT)
-    label, done = np.empty(_SLICE, _INT), 0
-    for y in range(first, last):
+    label, done, y = np.empty(_SLICE, _INT), 0, first
+    while y < last:
+        rows = 2 if taps == 4 and y + 1 < last and down[y + 1] == down[y] else 1
         done = max(done, down[y])
         while done < down[y] + taps:
             after = min(done + 1, len(scores) - 1)
@@ -49,15 +50,17 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
             done += 2
         for left in range(0, width, _SLICE):
             count = min(_SLICE, width - left)
-            for k in range(0, classes, 2):
-                twin = min(k + 1, classes - 1)  # of the last of an odd number itself
-                for one in range(k, twin + 1):
-                    _sum_rows(wide[one], down[y], of_rows[:, y], left, fine[one], count)
-                _race(fine[k], fine[twin], best, label, k, count)
-            for k in range(0, classes, 2):
-                twin = min(k + 1, classes - 1)
-                _add_exponentials(fine[k], fine[twin], twin > k, best, k == 0, total, count)
-            _conclude(label, total, labels[y][left:], confidence[y][left:], count)
+            for k in range(classes):
+                if rows == 2:
+                    given = wide[k], down[y], of_rows[:, y], of_rows[:, y + 1], left
+                    _sum_rows_twice(*given, fine[0, k], fine[1, k], count)
+                else:
+                    _sum_rows(wide[k], down[y], of_rows[:, y], left, fine[0, k], count)
+            for row in range(rows):
+                _compare(fine[row], best, label, total, count)
+                at = y + row
+                _conclude(label, total, labels[at][left:], confidence[at][left:], count)
+        y += rows
 
 
 @compiled
@@ -93,16 +96,8 @@ def feed(first, last, image, across, of_columns, down, of_rows, offset, factor, 
     colors = np.empty(image.shape[1], _FLOAT)
     for y in range(first, last):
         at = down[y]
-        _add_rows(
-            image[at],
-            image[at + 1],
-            image[at + 2],
-            image[at + 3],
-            of_rows[:, y],
-            True,
-            colors,
-            len(colors),
-        )
+        four = image[at], image[at + 1], image[at + 2], image[at + 3]
+        _weigh_rows(*four, of_rows[:, y], colors, len(colors))
         _normalize(colors, across, of_columns, offset, factor, fed[y])
 
 
@@ -155,32 +150,63 @@ def _add_columns(one, other, starts, taps, begin, wide, next_wide):
 def _sum_rows(ring, first, taps, left, fine, count):
     """Make `fine` of T rows from `first` on, weighted, `left` pixels from where they begin."""
     rows = len(ring)
-    for t in range(0, len(taps), 4):
+    a, b, c, d = first % rows, (first + 1) % rows, (first + 2) % rows, (first + 3) % rows
+    _weigh_rows(ring[a][left:], ring[b][left:], ring[c][left:], ring[d][left:], taps, fine, count)
+    for t in range(4, len(taps), 4):
         row = first + t
-        _add_rows(
-            ring[row % rows][left:],
-            ring[(row + 1) % rows][left:],
-            ring[(row + 2) % rows][left:],
-            ring[(row + 3) % rows][left:],
-            taps[t:],
-            t == 0,
-            fine,
-            count,
-        )
+        a, b, c, d = row % rows, (row + 1) % rows, (row + 2) % rows, (row + 3) % rows
+        four = ring[a][left:], ring[b][left:], ring[c][left:], ring[d][left:]
+        _add_rows(*four, taps[t:], fine, count)
 
 
 @compiled
-def _add_rows(a, b, c, d, taps, begin, fine, count):
-    """Add four rows, weighted, to `fine`, of which nothing counts at the begin."""
+def _sum_rows_twice(ring, first, taps, next_taps, left, fine, next_fine, count):
+    """Make `fine` of 4 rows, and `next_fine` of the same with other weights."""
+    rows = len(ring)
+    a, b, c, d = first % rows, (first + 1) % rows, (first + 2) % rows, (first + 3) % rows
+    four = ring[a][left:], ring[b][left:], ring[c][left:], ring[d][left:]
+    _weigh_rows_twice(*four, taps, next_taps, fine, next_fine, count)
+
+
+@compiled
+def _weigh_rows(a, b, c, d, taps, fine, count):
+    """Make `fine` of four rows, weighted."""
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
-    if begin:
-        for x in range(count):
-            left = of_a * _FLOAT(a[x]) + of_b * _FLOAT(b[x])
-            fine[x] = left + of_c * _FLOAT(c[x]) + of_d * _FLOAT(d[x])
-    else:
-        for x in range(count):
-            left = of_a * _FLOAT(a[x]) + of_b * _FLOAT(b[x])
-            fine[x] += left + of_c * _FLOAT(c[x]) + of_d * _FLOAT(d[x])
+    for x in range(count):
+        left = of_a * _FLOAT(a[x]) + of_b * _FLOAT(b[x])
+        fine[x] = left + of_c * _FLOAT(c[x]) + of_d * _FLOAT(d[x])
+
+
+@compiled
+def _weigh_rows_twice(a, b, c, d, taps, next_taps, fine, next_fine, count):
+    """Make `fine` of four rows, weighted, and `next_fine` of the same with other weights."""
+    of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
+    e, f, g, h = next_taps[0], next_taps[1], next_taps[2], next_taps[3]
+    for x in range(count):
+        p, q, r, s = a[x], b[x], c[x], d[x]
+        fine[x] = of_a * p + of_b * q + of_c * r + of_d * s
+        next_fine[x] = e * p + f * q + g * r + h * s
+
+
+@compiled
+def _add_rows(a, b, c, d, taps, fine, count):
+    """Add four rows, weighted, to `fine`."""
+    of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
+    for x in range(count):
+        left = of_a * a[x] + of_b * b[x]
+        fine[x] += left + of_c * c[x] + of_d * d[x]
+
+
+@compiled
+def _compare(scores, best, label, total, count):
+    """Find the best class of pixels by scores (K, ...), and the sum of all by exp, best is 1."""
+    classes = len(scores)
+    for k in range(0, classes, 2):
+        twin = min(k + 1, classes - 1)  # of the last of an odd number itself
+        _race(scores[k], scores[twin], best, label, k, count)
+    for k in range(0, classes, 2):
+        twin = min(k + 1, classes - 1)
+        _add_exponentials(scores[k], scores[twin], twin > k, best, k == 0, total, count)
 
 
 @compiled
@@ -478,18 +504,12 @@ def lift(first, last, depth, rays, colors, labels, confidence, labelled, points)
     :param points: (H, W, 8) float32, written.
     """
     for y in range(first, last):
-        _lift_row(depth[y], rays[0, y], rays[1, y], colors[y], points[y])
-        if labelled:
-            for x in range(depth.shape[1]):
-                points[y, x, 5] = _INT(labels[y, x]).view(_FLOAT)
-                points[y, x, 6] = confidence[y, x]
-
-
-@compiled
-def _lift_row(depth, across, down, colors, points):
-    for x in range(len(depth)):
-        z = depth[x] + _FLOAT(0) * (depth[x] + across[x])  # NaN where either is not finite
-        red, green, blue = _INT(colors[x, 0]), _INT(colors[x, 1]), _INT(colors[x, 2])
-        points[x, 0], points[x, 1], points[x, 2] = across[x] * z, down[x] * z, z
-        points[x, 4] = _INT(red << _INT(16) | green << _INT(8) | blue).view(_FLOAT)
-        points[x, 3] = points[x, 5] = points[x, 6] = points[x, 7] = _FLOAT(0)
+        for x in range(depth.shape[1]):
+            # NaN where either is not finite
+            point, z = points[y, x], depth[y, x] + _FLOAT(0) * (depth[y, x] + rays[0, y, x])
+            red, green, blue = _INT(colors[y, x, 0]), _INT(colors[y, x, 1]), _INT(colors[y, x, 2])
+            point[0], point[1], point[2] = rays[0, y, x] * z, rays[1, y, x] * z, z
+            point[4] = _INT(red << _INT(16) | green << _INT(8) | blue).view(_FLOAT)
+            point[3] = point[5] = point[6] = point[7] = _FLOAT(0)
+            if labelled:
+                point[5], point[6] = _INT(labels[y, x]).view(_FLOAT), confidence[y, x]
