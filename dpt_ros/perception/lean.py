@@ -32,13 +32,15 @@ class Lean(nn.Module):
         scales = (s.gamma if isinstance(s, Scale) else None for s in (block.ls1, block.ls2))
         self._norms = [(norm.normalized_shape, norm.weight, norm.bias, norm.eps) for norm in norms]
         self._layers = [(layer.weight, layer.bias) for layer in layers]
-        self._scales, self._parts = tuple(scales), (3, block.attn.heads, -1)
+        self._scales, self._heads = tuple(scales), block.attn.heads
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Refine tokens (B, N, C)."""
         (of_norm1, of_norm2), (qkv, proj, fc1, fc2) = self._norms, self._layers
         scale1, scale2 = self._scales
-        shared = F.linear(torch.layer_norm(tokens, *of_norm1), *qkv).unflatten(2, self._parts)
+        batch, count, _ = tokens.shape
+        shared = F.linear(torch.layer_norm(tokens, *of_norm1), *qkv)
+        shared = shared.view(batch, count, 3, self._heads, -1)
         query, key, value = shared.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, N, C / heads)
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         added = F.linear(mixed, *proj)

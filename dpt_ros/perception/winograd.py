@@ -165,15 +165,15 @@ class Winograd(nn.Module):
         self, values: Tensor, size: Size, between: bool
     ) -> tuple[int, Padded, Padded] | None:
         """Return the tiles and what they are made of, down and across; None: as ever."""
-        if values.dtype != torch.float32 or loops_for(values) is None:
+        tiles = len(values) * math.prod(-(-side // 4) for side in size)
+        worth = self.plain.in_channels * self.plain.out_channels * tiles >= WORTH
+        if not worth or values.dtype != torch.float32 or loops_for(values) is None:
             return None
         sides = values.shape[2:]
         if between and min(sides) < 2:
             return None
         down, across = (_padded(*pair, between) for pair in zip(sides, size, strict=True))
-        tiles = len(values) * math.prod(len(axis.first) // 4 for axis in (down, across))
-        worth = self.plain.in_channels * self.plain.out_channels * tiles >= WORTH
-        return (tiles, down, across) if worth else None
+        return tiles, down, across
 
     def _transformed(self) -> list[Any]:
         """Return weights, bias, lowest result, projection and its offset: see the loop."""
