@@ -8,13 +8,14 @@ few turns, if it knows how many, it writes out before it looks for that: so they
 turn, which is too much to be written out.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from dpt_ros.perception.bands import compiled
 from dpt_ros.perception.winograd import LANES, NARROW, WIDE
 import numpy as np
 
-TOGETHER = 35  # tiles, a multiple of 5, see `_multiply_wide`
+TOGETHER = 35  # tiles, a multiple of 5, see `_multiplier`
 
 _FLOAT = np.float32
 _COLUMN = 6 * LANES  # numbers of a column of a tile, or of a row of it, in one pass
@@ -228,6 +229,15 @@ def _mix(columns, of_one, of_other, mixed):
 
 
 @compiled
+def _six(a, b, c, d, e, f):
+    """Transform six values along an axis, by F(4x4, 3x3)."""
+    even, odd = e - _FLOAT(4) * c, d - _FLOAT(4) * b
+    wide_even, wide_odd = e - c, _FLOAT(2) * (d - b)
+    first, last = _FLOAT(4) * a - _FLOAT(5) * c + e, _FLOAT(4) * b - _FLOAT(5) * d + f
+    return first, even + odd, even - odd, wide_even + wide_odd, wide_even - wide_odd, last
+
+
+@compiled
 def _transform_down(strip, columns):
     """Transform the six values of each column, in place."""
     for x in range(columns):
@@ -236,12 +246,9 @@ def _transform_down(strip, columns):
         for n in range(LANES):
             a, b, c = v[n], v[n + LANES], v[n + 2 * LANES]
             d, e, f = v[n + 3 * LANES], v[n + 4 * LANES], v[n + 5 * LANES]
-            even, odd = e - _FLOAT(4) * c, d - _FLOAT(4) * b
-            wide_even, wide_odd = e - c, _FLOAT(2) * (d - b)
-            v[n] = _FLOAT(4) * a - _FLOAT(5) * c + e
-            v[n + LANES], v[n + 2 * LANES] = even + odd, even - odd
-            v[n + 3 * LANES], v[n + 4 * LANES] = wide_even + wide_odd, wide_even - wide_odd
-            v[n + 5 * LANES] = _FLOAT(4) * b - _FLOAT(5) * d + f
+            a, b, c, d, e, f = _six(a, b, c, d, e, f)
+            v[n], v[n + LANES], v[n + 2 * LANES] = a, b, c
+            v[n + 3 * LANES], v[n + 4 * LANES], v[n + 5 * LANES] = d, e, f
 
 
 @compiled
@@ -250,76 +257,60 @@ def _transform_across(v, tile):
     for n in range(_COLUMN):
         a, b, c = v[n], v[n + _COLUMN], v[n + 2 * _COLUMN]
         d, e, f = v[n + 3 * _COLUMN], v[n + 4 * _COLUMN], v[n + 5 * _COLUMN]
-        even, odd = e - _FLOAT(4) * c, d - _FLOAT(4) * b
-        wide_even, wide_odd = e - c, _FLOAT(2) * (d - b)
-        tile[n] = _FLOAT(4) * a - _FLOAT(5) * c + e
-        tile[n + _FROM_TILES], tile[n + 2 * _FROM_TILES] = even + odd, even - odd
-        tile[n + 3 * _FROM_TILES] = wide_even + wide_odd
-        tile[n + 4 * _FROM_TILES] = wide_even - wide_odd
-        tile[n + 5 * _FROM_TILES] = _FLOAT(4) * b - _FLOAT(5) * d + f
+        a, b, c, d, e, f = _six(a, b, c, d, e, f)
+        tile[n], tile[n + _FROM_TILES], tile[n + 2 * _FROM_TILES] = a, b, c
+        tile[n + 3 * _FROM_TILES], tile[n + 4 * _FROM_TILES] = d, e
+        tile[n + 5 * _FROM_TILES] = f
+
+
+def _multiplier(out: int) -> Callable[..., None]:
+    """Return the loop for OUT = `out`, which LLVM has to know."""
+
+    @compiled
+    def multiply(one, inner, other, result, rows):
+        """
+        Add the product of (rows, inner) and (inner, OUT) to the result.
+
+        A block of 5x4 numbers stays in registers while it meets 4 rows of the other matrix. Rows
+        beyond a multiple of five are whatever stands there.
+        """
+        for k in range(0, inner, 4):
+            at = k * out
+            r = other[at:]
+            for t in range(0, rows, 5):
+                at, to = t * _COLUMN + k, t * out
+                v, s = one[at:], result[to:]
+                a0, a1, a2, a3 = v[0], v[1], v[2], v[3]
+                v = v[_COLUMN:]
+                b0, b1, b2, b3 = v[0], v[1], v[2], v[3]
+                v = v[_COLUMN:]
+                c0, c1, c2, c3 = v[0], v[1], v[2], v[3]
+                v = v[_COLUMN:]
+                d0, d1, d2, d3 = v[0], v[1], v[2], v[3]
+                v = v[_COLUMN:]
+                e0, e1, e2, e3 = v[0], v[1], v[2], v[3]
+                for n in range(out):
+                    w, x, y, z = r[n], r[n + out], r[n + 2 * out], r[n + 3 * out]
+                    a = s[n] + a0 * w + a1 * x + a2 * y + a3 * z
+                    b = s[n + out] + b0 * w + b1 * x + b2 * y + b3 * z
+                    c = s[n + 2 * out] + c0 * w + c1 * x + c2 * y + c3 * z
+                    d = s[n + 3 * out] + d0 * w + d1 * x + d2 * y + d3 * z
+                    e = s[n + 4 * out] + e0 * w + e1 * x + e2 * y + e3 * z
+                    s[n], s[n + out], s[n + 2 * out] = a, b, c
+                    s[n + 3 * out], s[n + 4 * out] = d, e
+
+    return multiply
+
+
+_multiply_wide, _multiply_narrow = _multiplier(WIDE), _multiplier(NARROW)
 
 
 @compiled
-def _multiply_wide(one, inner, other, result, rows):
-    """
-    Add the product of (rows, inner) and (inner, WIDE) to the result.
-
-    A block of 5x4 numbers stays in registers while it meets 4 rows of the other matrix. Rows
-    beyond a multiple of five are whatever stands there.
-    """
-    for k in range(0, inner, 4):
-        at = k * WIDE
-        r = other[at:]
-        for t in range(0, rows, 5):
-            at, to = t * _COLUMN + k, t * WIDE
-            v, s = one[at:], result[to:]
-            a0, a1, a2, a3 = v[0], v[1], v[2], v[3]
-            v = v[_COLUMN:]
-            b0, b1, b2, b3 = v[0], v[1], v[2], v[3]
-            v = v[_COLUMN:]
-            c0, c1, c2, c3 = v[0], v[1], v[2], v[3]
-            v = v[_COLUMN:]
-            d0, d1, d2, d3 = v[0], v[1], v[2], v[3]
-            v = v[_COLUMN:]
-            e0, e1, e2, e3 = v[0], v[1], v[2], v[3]
-            for n in range(WIDE):
-                w, x, y, z = r[n], r[n + WIDE], r[n + 2 * WIDE], r[n + 3 * WIDE]
-                a = s[n] + a0 * w + a1 * x + a2 * y + a3 * z
-                b = s[n + WIDE] + b0 * w + b1 * x + b2 * y + b3 * z
-                c = s[n + 2 * WIDE] + c0 * w + c1 * x + c2 * y + c3 * z
-                d = s[n + 3 * WIDE] + d0 * w + d1 * x + d2 * y + d3 * z
-                e = s[n + 4 * WIDE] + e0 * w + e1 * x + e2 * y + e3 * z
-                s[n], s[n + WIDE], s[n + 2 * WIDE] = a, b, c
-                s[n + 3 * WIDE], s[n + 4 * WIDE] = d, e
-
-
-@compiled
-def _multiply_narrow(one, inner, other, result, rows):
-    """Do the same with (inner, NARROW)."""
-    for k in range(0, inner, 4):
-        at = k * NARROW
-        r = other[at:]
-        for t in range(0, rows, 5):
-            at, to = t * _COLUMN + k, t * NARROW
-            v, s = one[at:], result[to:]
-            a0, a1, a2, a3 = v[0], v[1], v[2], v[3]
-            v = v[_COLUMN:]
-            b0, b1, b2, b3 = v[0], v[1], v[2], v[3]
-            v = v[_COLUMN:]
-            c0, c1, c2, c3 = v[0], v[1], v[2], v[3]
-            v = v[_COLUMN:]
-            d0, d1, d2, d3 = v[0], v[1], v[2], v[3]
-            v = v[_COLUMN:]
-            e0, e1, e2, e3 = v[0], v[1], v[2], v[3]
-            for n in range(NARROW):
-                w, x, y, z = r[n], r[n + NARROW], r[n + 2 * NARROW], r[n + 3 * NARROW]
-                a = s[n] + a0 * w + a1 * x + a2 * y + a3 * z
-                b = s[n + NARROW] + b0 * w + b1 * x + b2 * y + b3 * z
-                c = s[n + 2 * NARROW] + c0 * w + c1 * x + c2 * y + c3 * z
-                d = s[n + 3 * NARROW] + d0 * w + d1 * x + d2 * y + d3 * z
-                e = s[n + 4 * NARROW] + e0 * w + e1 * x + e2 * y + e3 * z
-                s[n], s[n + NARROW], s[n + 2 * NARROW] = a, b, c
-                s[n + 3 * NARROW], s[n + 4 * NARROW] = d, e
+def _four(a, b, c, d, e, f):
+    """Transform six products along an axis back."""
+    even, odd, wide_even, wide_odd = b + c, b - c, d + e, d - e
+    first, second = a + even + wide_even, odd + _FLOAT(2) * wide_odd
+    return first, second, even + _FLOAT(4) * wide_even, odd + _FLOAT(8) * wide_odd + f
 
 
 @compiled
@@ -332,11 +323,9 @@ def _transform_back_down(products, half):
             a, b, c = v[n], v[n + 6 * _FROM_PRODUCT], v[n + 12 * _FROM_PRODUCT]
             d, e = v[n + 18 * _FROM_PRODUCT], v[n + 24 * _FROM_PRODUCT]
             f = v[n + 30 * _FROM_PRODUCT]
-            even, odd, wide_even, wide_odd = b + c, b - c, d + e, d - e
-            result[n] = a + even + wide_even
-            result[n + 6 * NARROW] = odd + _FLOAT(2) * wide_odd
-            result[n + 12 * NARROW] = even + _FLOAT(4) * wide_even
-            result[n + 18 * NARROW] = odd + _FLOAT(8) * wide_odd + f
+            p, q, r, s = _four(a, b, c, d, e, f)
+            result[n], result[n + 6 * NARROW] = p, q
+            result[n + 12 * NARROW], result[n + 18 * NARROW] = r, s
 
 
 @compiled
@@ -348,11 +337,9 @@ def _transform_back_across(half, bias, square):
         for n in range(NARROW):
             a, b, c = v[n], v[n + NARROW], v[n + 2 * NARROW]
             d, e, f = v[n + 3 * NARROW], v[n + 4 * NARROW], v[n + 5 * NARROW]
-            even, odd, wide_even, wide_odd = b + c, b - c, d + e, d - e
-            result[n] = a + even + wide_even + bias[n]
-            result[n + NARROW] = odd + _FLOAT(2) * wide_odd + bias[n]
-            result[n + 2 * NARROW] = even + _FLOAT(4) * wide_even + bias[n]
-            result[n + 3 * NARROW] = odd + _FLOAT(8) * wide_odd + f + bias[n]
+            p, q, r, s = _four(a, b, c, d, e, f)
+            result[n], result[n + NARROW] = p + bias[n], q + bias[n]
+            result[n + 2 * NARROW], result[n + 3 * NARROW] = r + bias[n], s + bias[n]
 
 
 @partial(compiled, liberties=('contract', 'reassoc'))
@@ -362,10 +349,8 @@ def _project(v, bias, lowest, weights, offset, result, columns):
     for n in range(NARROW):
         a, b, c = v[n], v[n + NARROW], v[n + 2 * NARROW]
         d, e, f = v[n + 3 * NARROW], v[n + 4 * NARROW], v[n + 5 * NARROW]
-        even, odd, wide_even, wide_odd = b + c, b - c, d + e, d - e
-        p, q = a + even + wide_even + bias[n], odd + _FLOAT(2) * wide_odd + bias[n]
-        r = even + _FLOAT(4) * wide_even + bias[n]
-        s = odd + _FLOAT(8) * wide_odd + f + bias[n]
+        p, q, r, s = _four(a, b, c, d, e, f)
+        p, q, r, s = p + bias[n], q + bias[n], r + bias[n], s + bias[n]
         of_first += (lowest if p < lowest else p) * weights[n]
         of_second += (lowest if q < lowest else q) * weights[n]
         of_third += (lowest if r < lowest else r) * weights[n]
