@@ -3,6 +3,7 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON_CODE := dpt_ros launch test setup.py
+ON_EVERY_CORE := $(BIN)/pytest -q --numprocesses auto --dist loadfile
 # Folders count too, so that a deleted file is noticed.
 SOURCES := setup.py setup.cfg package.xml LICENSE $(shell find dpt_ros launch config resource \
 	-name __pycache__ -prune -o \( -type f -o -type d \) -print)
@@ -37,9 +38,9 @@ lint: $(VENV)/.test ## style and types
 
 test: lint $(VENV)/.package ## lint, then every test; ARGS="..." is passed to the last pytest
 	@echo 'pytest -m graph, field types checked'
-	@ROS_PYTHON_CHECK_FIELDS=1 $(BIN)/pytest -q -m graph
-	@echo 'pytest -m "not graph", on every core'
-	@$(BIN)/pytest -q -m 'not graph' --numprocesses auto --dist loadfile $(ARGS)
+	@ROS_PYTHON_CHECK_FIELDS=1 $(ON_EVERY_CORE) -m graph
+	@echo 'pytest -m "not graph"'
+	@$(ON_EVERY_CORE) -m 'not graph' $(ARGS)
 
 soak: $(VENV)/.test $(VENV)/.package ## the long run, 31 minutes; ARGS="--minutes 5" is passed on
 	@DPT_ROS_ROUNDS=500 $(BIN)/pytest -q -m graph test/ros/test_lifecycle.py

@@ -1,6 +1,6 @@
 """A node started with config/dpt.yaml, and what another node sees of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 import os
 from pathlib import Path
 import signal
@@ -20,7 +20,6 @@ from rclpy.qos import QoSProfile
 
 CONFIG = Path(__file__).parents[2] / 'config/dpt.yaml'
 NAMESPACE = f'/defaults_{os.getpid()}'
-DOMAIN = 60
 STARTS_WITHIN = 60.0  # seconds
 
 Endpoints = dict[str, tuple[str, QoSProfile]]  # by name of the topic: its type and QoS
@@ -37,14 +36,15 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture(scope='session')
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+def seen(tmp_path_factory: pytest.TempPathFactory, new_domain: Callable[[], int]) -> Seen:
     """Run dpt_node with the file of defaults until it is active, and look at it."""
+    domain = new_domain()
     log = tmp_path_factory.mktemp('node') / 'log'
     command = [sys.executable, '-m', 'dpt_ros.ros.main', '--ros-args', '-r', f'__ns:={NAMESPACE}']
     command += ['--params-file', str(CONFIG)]
-    settings = {'ROS_DOMAIN_ID': str(DOMAIN), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+    settings = {'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN)
+    rclpy.init(context=context, domain_id=domain)
     observer = Node('observer', namespace=NAMESPACE, context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(observer)
@@ -63,7 +63,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         answer = client.call_async(GetParameters.Request(names=list(FIELDS)))
         executor.spin_until_future_complete(answer, timeout_sec=10)
         values = map(parameter_value_to_python, answer.result().values)
-        yield _look(observer, dict(zip(FIELDS, values, strict=True)), log.read_text())
+        return _look(observer, dict(zip(FIELDS, values, strict=True)), log.read_text())
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(10)
