@@ -59,6 +59,8 @@ class Camera:
 
     def resized(self, width: int, height: int) -> 'Camera':
         """Return the camera of the same view resampled to width x height; edges stay edges."""
+        if (width, height) == (self.width, self.height):
+            return self
         sx, sy = width / self.width, height / self.height
         return replace(
             self,

@@ -8,9 +8,11 @@ is taken for them.
 """
 
 from array import array
-from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
+from functools import cache, lru_cache
 import sys
+from typing import NamedTuple
 
 import cv2
 from dpt_ros.perception.camera import Camera
@@ -67,6 +69,19 @@ _YUV = np.array(
         [1.164, 2.018, 0.0, -1.164 * 16 - 2.018 * 128],
     ]
 )
+
+
+class _Told(NamedTuple):
+    """What camera_info says, for comparison with the last one, which mostly said the same."""
+
+    whole: tuple[int, int]
+    binning: tuple[int, int]
+    roi: tuple[int, int, int, int]  # from where, and how large
+    distortion: str
+    d: tuple[float, ...]
+    k: tuple[float, ...]
+    r: tuple[float, ...]
+    p: tuple[float, ...]
 
 
 def decode_image(image: Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -161,13 +176,7 @@ def decode_camera(info: CameraInfo, width: int, height: int, use: str) -> Camera
         says that it is not calibrated (K[0] = 0).
     :raises ValueError: for an info that belongs to another size of image or makes no sense.
     """
-    if not np.isfinite(np.concatenate([info.k, info.p, info.r, info.d])).all():
-        raise ValueError('camera_info has numbers that are not finite: calibrate the camera')
-    if info.k[0] == 0 if use == 'K' else info.p[0] == 0:
-        return None
-    matrix = info.k if use == 'K' else [info.p[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)]
-    lens = (info.distortion_model, tuple(info.d)) if use == 'K' and any(info.d) else ('', ())
-    return _view(matrix, info, width, height, *lens)
+    return _camera(_told(info), width, height, use)
 
 
 def rectified(info: CameraInfo) -> CameraInfo:
@@ -223,19 +232,24 @@ def encode_points(
     :param last: a cloud that nobody needs any more; it is filled again.
     """
     cloud = PointCloud2() if last is None else last
-    layout = FIELDS | LABEL_FIELDS if labels else FIELDS
     cloud.header = header
     cloud.height, cloud.width = points.shape[:2] if points.ndim == 3 else (1, points.shape[0])
-    cloud.fields = [
-        PointField(name=name, offset=offset, datatype=_DEFAULT_FIELDS[kind], count=1)
-        for name, (offset, kind) in layout.items()
-    ]
+    cloud.fields = _fields(labels)
     cloud.is_bigendian = sys.byteorder == 'big'
     cloud.point_step = POINT_STEP
     cloud.row_step = POINT_STEP * cloud.width
     cloud.is_dense = points.ndim == 2
     _fill(cloud, points)
     return cloud
+
+
+@cache
+def _fields(labels: bool) -> list[PointField]:
+    layout = FIELDS | LABEL_FIELDS if labels else FIELDS
+    return [
+        PointField(name=name, offset=offset, datatype=_DEFAULT_FIELDS[kind], count=1)
+        for name, (offset, kind) in layout.items()
+    ]
 
 
 def encode_camera_info(
@@ -250,12 +264,20 @@ def encode_camera_info(
     :return: K and P of the maps themselves, so binning and region of interest are unset; D and R
         are the image's. What was not calibrated stays so.
     """
-    k, p, roi = list(info.k), list(info.p), info.roi
-    across = size[0] / image[0] / max(info.binning_x, 1)
-    down = size[1] / image[1] / max(info.binning_y, 1)
+    described = copy(_info_of_maps(_told(info), image, size))
+    described.header = header
+    return described
+
+
+@lru_cache(maxsize=32)
+def _info_of_maps(told: _Told, image: tuple[int, int], size: tuple[int, int]) -> CameraInfo:
+    """Do that, without a header."""
+    k, p = list(told.k), list(told.p)
+    across = size[0] / image[0] / max(told.binning[0], 1)
+    down = size[1] / image[1] / max(told.binning[1], 1)
 
     def center(x: float, y: float) -> tuple[float, float]:
-        x, y = x - roi.x_offset, y - roi.y_offset
+        x, y = x - told.roi[0], y - told.roi[1]
         return (x + 0.5) * across - 0.5, (y + 0.5) * down - 0.5
 
     if k[0]:
@@ -264,15 +286,14 @@ def encode_camera_info(
     if p[0]:
         x, y = center(p[2], p[6])
         p = [p[0] * across, p[1] * across, x, p[3] * across, 0.0, p[5] * down, y, p[7] * down]
-        p += [0.0, 0.0, 1.0, info.p[11]]
+        p += [0.0, 0.0, 1.0, told.p[11]]
     return CameraInfo(
-        header=header,
         width=size[0],
         height=size[1],
-        distortion_model=info.distortion_model,
-        d=info.d,
+        distortion_model=told.distortion,
+        d=told.d,
         k=k,
-        r=info.r,
+        r=told.r,
         p=p,
     )
 
@@ -361,35 +382,48 @@ def _rows(image: Image, rows: int, used: int) -> np.ndarray:
     return np.ndarray((rows, used), np.uint8, data, strides=(image.step, 1))
 
 
-def _view(
-    matrix: Sequence[float],
-    info: CameraInfo,
-    width: int,
-    height: int,
-    distortion: str = '',
-    coefficients: tuple[float, ...] = (),
-) -> Camera:
-    """Return the camera of 3x3 `matrix` as an image of width x height sees it (REP 104)."""
+def _told(info: CameraInfo) -> _Told:
     roi = info.roi
-    part = (roi.width or info.width, roi.height or info.height)
-    bins = (max(info.binning_x, 1), max(info.binning_y, 1))
+    return _Told(
+        whole=(info.width, info.height),
+        binning=(info.binning_x, info.binning_y),
+        roi=(roi.x_offset, roi.y_offset, roi.width, roi.height),
+        distortion=info.distortion_model,
+        d=tuple(info.d),
+        k=tuple(info.k),
+        r=tuple(info.r),
+        p=tuple(info.p),
+    )
+
+
+@lru_cache(maxsize=32)
+def _camera(told: _Told, width: int, height: int, use: str) -> Camera | None:
+    """Return the camera as an image of width x height sees it (REP 104)."""
+    if not np.isfinite([*told.k, *told.p, *told.r, *told.d]).all():
+        raise ValueError('camera_info has numbers that are not finite: calibrate the camera')
+    matrix = told.k if use == 'K' else [told.p[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)]
+    if matrix[0] == 0:
+        return None
+    part = (told.roi[2] or told.whole[0], told.roi[3] or told.whole[1])
+    bins = (max(told.binning[0], 1), max(told.binning[1], 1))
     if (part[0] // bins[0], part[1] // bins[1]) != (width, height):
         raise ValueError(
             f'camera_info is of {part[0] // bins[0]}x{part[1] // bins[1]} pixels but the image of '
             f'{width}x{height}: remap camera_info to the one published beside this image'
         )
+    lens = use == 'K' and any(told.d)
     camera = Camera(
-        width=info.width,
-        height=info.height,
+        width=told.whole[0],
+        height=told.whole[1],
         fx=float(matrix[0]),
         fy=float(matrix[4]),
         cx=float(matrix[2]),
         cy=float(matrix[5]),
-        distortion=distortion,
-        coefficients=tuple(map(float, coefficients)),
+        distortion=told.distortion if lens else '',
+        coefficients=tuple(map(float, told.d)) if lens else (),
     )
     binned = (width * bins[0], height * bins[1])  # what does not fill a bin is cut off
-    return camera.cropped(roi.x_offset, roi.y_offset, *binned).resized(width, height)
+    return camera.cropped(*told.roi[:2], *binned).resized(width, height)
 
 
 def _fill(message: Image | PointCloud2, values: np.ndarray) -> None:
@@ -405,5 +439,5 @@ def _fill(message: Image | PointCloud2, values: np.ndarray) -> None:
         message.data = data
     elif values.size:
         there = np.frombuffer(message.data, values.dtype).reshape(values.shape)
-        if there.ctypes.data != values.ctypes.data:
+        if not np.may_share_memory(there, values):
             np.copyto(there, values)

@@ -644,6 +644,14 @@ def test_the_info_of_maps_has_their_size_and_the_header_given():
     assert made.header is HEADER
 
 
+def test_each_info_of_the_same_maps_has_a_header_of_its_own():
+    other = Header(frame_id='another')
+    made = [encode_camera_info(each, info(), (640, 480), (320, 240)) for each in (HEADER, other)]
+    assert made[0].header is HEADER and made[1].header is other
+    made[1].header = HEADER
+    assert made[0] == made[1]
+
+
 def test_the_lens_and_the_rotation_stay():
     made = encode_camera_info(HEADER, info(), (640, 480), (320, 240))
     assert (list(made.d), made.distortion_model) == (D, 'plumb_bob')
