@@ -14,11 +14,12 @@ from types import ModuleType
 from typing import Any
 
 from dpt_ros.perception.openmp import in_parallel
+import numpy as np
 import torch
 from torch import Tensor
 
 Loop = Callable[..., None]
-Work = tuple[Loop, int, list[Any]]  # a loop, how many rows it has, what it gets
+Work = tuple[Loop, int, int, list[Any]]  # a loop, its rows, its margin, what it gets
 
 
 class _Here(threading.local):
@@ -30,7 +31,9 @@ class _Here(threading.local):
 _here = _Here()
 
 
-def compiled(function: Any, liberties: Collection[str] = ('contract',)) -> Any:
+def compiled(
+    function: Any, liberties: Collection[str] = ('contract',), *, counts: bool = True
+) -> Any:
     """
     Compile a function on its first call, or read it from the disk if that was done before.
 
@@ -38,15 +41,31 @@ def compiled(function: Any, liberties: Collection[str] = ('contract',)) -> Any:
 
     :param liberties: that numbers take from IEEE 754, as LLVM calls them: products and sums are
         made at once; with 'reassoc' sums in any order.
+    :param counts: whether it counts who has an array, see `inner`.
     """
     from numba import njit
 
     _take_wide_registers()
-    options: dict[str, Any] = {'nogil': True, 'error_model': 'numpy', 'fastmath': set(liberties)}
+    options: dict[str, Any] = {
+        'nogil': True,
+        'error_model': 'numpy',
+        'fastmath': set(liberties),
+        '_nrt': counts,
+    }
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written to: compiled at each start
         return njit(**options)(function)
+
+
+def inner(function: Any, liberties: Collection[str] = ('contract',)) -> Any:
+    """
+    Compile a function that only others call that are `compiled`, and that makes no arrays.
+
+    It counts nobody who has one: each slice that is handed on would take forty cycles for that, a
+    quarter of the time of `loops.classify`.
+    """
+    return compiled(function, liberties, counts=False)
 
 
 @lru_cache(maxsize=1)
@@ -80,15 +99,17 @@ def _loops() -> ModuleType | None:
     return loops
 
 
-def in_bands(loop: Loop, rows: int, *arguments: Any) -> None:
+def in_bands(loop: Loop, rows: int, *arguments: Any, margin: int = 0) -> None:
     """
     Run a loop over rows, in the threads that PyTorch may use.
 
     :param loop: called with the first and the last row (not included) of a band, and `arguments`,
         of which tensors become arrays that share their memory, or copies of what does not lie in
         it in order: so a loop is compiled for one kind of array, and none is to be written to.
+    :param margin: so many rows on either side of a band are done with it, for a loop `at_once`
+        that reads them, too. Two threads write the same there.
     """
-    work = loop, rows, _arrays(arguments)
+    work = loop, rows, margin, _arrays(arguments)
     if _here.waiting is None:
         _share([work])
     else:
@@ -101,8 +122,8 @@ def at_once() -> Iterator[None]:
     Run the loops that are asked for inside only at the end, one after the other in each band.
 
     To call a thread takes as long as a short loop: so it is called once for all. What one of them
-    writes a later one may read as it lies there, in the rows of its own band; whoever else is to
-    read it waits for the end.
+    writes a later one may read as it lies there, in the rows of its own band and of the margin
+    that was asked for; whoever else is to read it waits for the end.
     """
     _here.waiting = []
     try:
@@ -124,10 +145,10 @@ def _share(works: list[Work]) -> None:
 
     def run(band: int) -> None:
         try:
-            for loop, rows, given in works:
+            for loop, rows, margin, given in works:
                 first, last = rows * band // bands, rows * (band + 1) // bands
                 if first < last:
-                    loop(first, last, *given)
+                    loop(max(0, first - margin), min(rows, last + margin), *given)
         except BaseException as error:
             errors.append(error)
 
@@ -136,9 +157,9 @@ def _share(works: list[Work]) -> None:
         raise error
 
 
-def alone(loop: Loop, rows: int, *arguments: Any) -> None:
-    """Run a loop over rows in this thread: to call another would take as long as a short one."""
-    loop(0, rows, *_arrays(arguments))
+def one_by_one(*batches: Tensor) -> Iterator[tuple[np.ndarray, ...]]:
+    """Take batches, (B, ...), apart: for each image arrays as `in_bands` makes them of tensors."""
+    return zip(*(batch.contiguous().numpy() for batch in batches), strict=True)
 
 
 def _arrays(arguments: Iterable[Any]) -> list[Any]:

@@ -10,8 +10,8 @@ columns; applied to a tile at a time, nothing larger than a tile of scores exist
 from functools import lru_cache, reduce
 import operator
 
-from dpt_ros.perception.bands import in_bands, loops_for
-from dpt_ros.perception.resample import matrix_of, room_for, Taps, taps
+from dpt_ros.perception.bands import in_bands, loops_for, one_by_one
+from dpt_ros.perception.resample import Blocks, blocks, matrix_of, room_for, Taps, taps
 from dpt_ros.zoo.checkpoints import Restore
 import numpy as np
 import torch
@@ -44,10 +44,10 @@ def classify(
         _in_tiles(scores, restore, labels, confidence)
         return labels, confidence
     height, width = scores.shape[2:]
-    columns, rows = _taps(width, size[1], restore), _taps(height, size[0], restore)
-    scores = room_for(scores, rows, columns).float()
+    columns, rows = _blocks(width, size[1], restore), _taps(height, size[0], restore)
+    scores = room_for(scores, len(rows.weights), columns.reach).float()
     scores = scores.permute(0, 2, 3, 1)  # as the network's convolutions leave them
-    for image, winner, sure in zip(scores, labels, confidence, strict=True):
+    for image, winner, sure in one_by_one(scores, labels, confidence):
         in_bands(loops.classify, size[0], image, *columns, *rows, winner, sure)
     return labels, confidence
 
@@ -55,11 +55,9 @@ def classify(
 def among(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
     """Find the pixels of labels (B, H, W) that are of one of some classes: (B, H, W) bool."""
     if loops := loops_for(labels):
-        chosen = np.zeros(256 if labels.dtype == torch.uint8 else 65536, bool)
-        chosen[list(classes)] = True
         found = torch.empty(labels.shape, dtype=torch.bool)
-        for image, target in zip(labels, found, strict=True):
-            in_bands(loops.among, len(image), image, chosen, target)
+        for image, target in one_by_one(labels, found):
+            in_bands(loops.among, len(image), image, np.array(classes, image.dtype), target)
         return found
     return reduce(operator.or_, (labels == one for one in classes))
 
@@ -116,8 +114,14 @@ def _resampling(
 
 
 @lru_cache(maxsize=16)
+def _blocks(side: int, size: int, restore: Restore) -> Blocks:
+    """Return what both steps along the columns sum up."""
+    return blocks(_matrix(side, size, restore))
+
+
+@lru_cache(maxsize=16)
 def _taps(side: int, size: int, restore: Restore) -> Taps:
-    """Return what both steps along one axis sum up."""
+    """Return what both steps along the rows sum up."""
     return taps(_matrix(side, size, restore))
 
 

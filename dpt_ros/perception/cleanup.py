@@ -4,9 +4,10 @@ What of an estimated depth map must not be believed (REP 117).
 Shapes: B batch, (H, W) the map.
 """
 
+from functools import lru_cache
 import math
 
-from dpt_ros.perception.bands import alone, in_bands, loops_for, room
+from dpt_ros.perception.bands import in_bands, loops_for, room
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 _STRAIGHT = 0.04  # how far off its neighbors' line a pixel still is on it, of its inverse depth
 
 
-def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
+def clean(depth: Tensor, sky: Tensor | None, near: float, far: float, margin: int = 0) -> Tensor:
     """
     Mark what is out of range.
 
@@ -23,17 +24,24 @@ def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
     :param sky: (B, H, W) bool, pixels that see no surface at all; None where nobody can tell.
     :param near: nearer becomes NaN: unknown.
     :param far: farther becomes +Inf, as the sky does: nothing within range.
+    :param margin: see `bands.in_bands`.
     """
-    below = np.nextafter(np.float32(near), np.float32(-np.inf))
+    below = _just_below(near)
     if loops := loops_for(depth):
-        cleaned, rows = torch.empty(depth.shape), depth.shape[0] * depth.shape[1]
-        flat = (None if one is None else one.reshape(rows, -1) for one in (depth, sky, cleaned))
-        alone(loops.clean, rows, *flat, below, np.float32(far))
+        cleaned, limits = torch.empty(depth.shape), (below, np.float32(far))
+        for n, image in enumerate(depth):
+            given = image, None if sky is None else sky[n], cleaned[n]
+            in_bands(loops.clean, len(image), *given, *limits, margin=margin)
         return cleaned
     nothing = depth > far
     if sky is not None:
         nothing |= sky
     return F.threshold(depth, below.item(), torch.nan).masked_fill_(nothing, torch.inf)
+
+
+@lru_cache(maxsize=4)
+def _just_below(number: float) -> np.float32:
+    return np.nextafter(np.float32(number), np.float32(-np.inf))
 
 
 def cut_flying(

@@ -8,36 +8,63 @@ caller computes, which is what a GPU runs, and a CPU without Numba.
 
 The innermost loops stand in functions of their own: of arrays that are plain arguments LLVM knows
 that it can take eight pixels at a time. An index that was looked up is made `_INDEX` first: Numba
-asks of each signed one whether it is counted from the end, three times slower in such a loop.
+asks of each signed one whether it is counted from the end, three times slower in such a loop. What
+others call by the row makes no arrays, but has room given to it: so it can be `inner`.
 """
 
-from dpt_ros.perception.bands import compiled
+import sys
+
+from dpt_ros.perception.bands import compiled, inner
+from dpt_ros.perception.resample import BLOCK
 import numpy as np
 
 _SLICE = 640  # pixels of a row looked at together: 150 classes of them stay in the cache
+_LINE = 64  # bytes that come from memory at once
 _FLOAT, _INT = np.float32, np.int32
 _INDEX = _WIDE = np.uint64
+_LITTLE = sys.byteorder == 'little'
 _ROUNDS = _FLOAT(3 << 22)  # added to a float, it leaves no bits for fractions
 
 
 @compiled
-def classify(first, last, scores, across, of_columns, down, of_rows, labels, confidence):
+def buffer(count):
+    """Make room for numbers that begins where a line of memory does."""
+    room = np.empty(count + _LINE // 4, _FLOAT)
+    skipped = (-room.ctypes.data % _LINE) // 4
+    stop = skipped + count
+    return room[skipped:stop]
+
+
+@compiled
+def classify(first, last, scores, across, blocks, down, of_rows, labels, confidence):
     """
     Resample class scores, and find the best class of each pixel.
 
     :param scores: (h, w, K) float32.
-    :param across: (W,) int32, the first of the T columns of scores that a column of pixels depends
-        on, and `of_columns`, (T, W) float32, their weights; T is a multiple of 4.
-    :param down: (H,) int32, likewise of rows, and `of_rows`, (T, H) float32.
+    :param across: and `blocks`: how columns are resampled, `resample.Blocks`.
+    :param down: and `of_rows`: how rows are, `resample.Taps`.
     :param labels: (H, W) integer, written: the first of equal winners.
     :param confidence: (H, W) float32, written: the softmax probability of the winner.
     """
-    classes, width, taps = scores.shape[2], len(across), len(of_rows)
-    planes = np.empty((2, classes, scores.shape[1]), _FLOAT)  # two rows of scores, class by class
-    wide = np.empty((classes, taps + 1, width), _FLOAT)  # such rows in turn, as wide as pixels
-    fine = np.empty((2, classes, _SLICE), _FLOAT)  # of two rows of pixels, if of the same scores
-    best, total = np.empty(_SLICE, _FLOAT), np.empty(_SLICE, _FLOAT)
-    label, done, y = np.empty(_SLICE, _INT), 0, first
+    classes, columns = scores.shape[2], scores.shape[1]
+    ring, wide = len(of_rows) + 1, len(across) * BLOCK
+    room = (
+        np.empty((2, classes, columns), _FLOAT),  # two rows of scores, class by class
+        # Such rows in turn, as wide as pixels.
+        buffer(classes * ring * wide).reshape(classes, ring, wide),
+        buffer(2 * classes * _SLICE).reshape(2, classes, _SLICE),  # of two rows of pixels
+        buffer(_SLICE),
+        buffer(_SLICE),
+        np.empty(_SLICE, _INT),
+    )
+    _classify(first, last, scores, across, blocks, down, of_rows, room, labels, confidence)
+
+
+@inner
+def _classify(first, last, scores, across, blocks, down, of_rows, room, labels, confidence):
+    planes, wide, fine, best, total, label = room
+    classes, width, taps = scores.shape[2], labels.shape[1], len(of_rows)
+    done, y = 0, first
     while y < last:
         rows = 2 if taps == 4 and y + 1 < last and down[y + 1] == down[y] else 1
         done = max(done, down[y])
@@ -46,7 +73,7 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
             _turn(scores[done], planes[0])
             _turn(scores[after], planes[1])
             for k in range(classes):
-                _widen(planes[0, k], planes[1, k], across, of_columns, wide[k], done)
+                _widen(planes[0, k], planes[1, k], across, blocks, wide[k], done)
             done += 2
         for left in range(0, width, _SLICE):
             count = min(_SLICE, width - left)
@@ -64,21 +91,22 @@ def classify(first, last, scores, across, of_columns, down, of_rows, labels, con
 
 
 @compiled
-def resample(first, last, values, across, of_columns, down, of_rows, resampled):
+def resample(first, last, values, across, blocks, down, of_rows, resampled):
     """
     Resample a map: `resample.resample`.
 
     :param values: (h, w) float32.
-    :param across: and `of_columns`, `down` and `of_rows`: see `classify`.
+    :param across: and `blocks`, `down` and `of_rows`: see `classify`.
     :param resampled: (H, W) float32, written.
     """
-    taps, width = len(of_rows), len(across)
-    wide, done = np.empty((taps + 1, width), _FLOAT), 0
+    taps, width = len(of_rows), resampled.shape[1]
+    ring, done = len(of_rows) + 1, 0
+    wide = buffer(ring * len(across) * BLOCK).reshape(ring, -1)
     for y in range(first, last):
         done = max(done, down[y])
         while done < down[y] + taps:
             after = min(done + 1, len(values) - 1)
-            _widen(values[done], values[after], across, of_columns, wide, done)
+            _widen(values[done], values[after], across, blocks, wide, done)
             done += 2
         _sum_rows(wide, down[y], of_rows[:, y], 0, resampled[y], width)
 
@@ -89,11 +117,11 @@ def feed(first, last, image, across, of_columns, down, of_rows, offset, factor, 
     Resample an image and normalize its colors: `preprocess.prepare`.
 
     :param image: (h, 3 w) uint8: R, G, B of each pixel.
-    :param across: and `of_columns`, `down` and `of_rows`: see `classify`; T is 4.
+    :param across: and `of_columns`, `down` and `of_rows`: two `resample.Taps`, T is 4.
     :param offset: (3,) float32, added to colors that were multiplied by `factor`.
     :param fed: (H, W, 3) float32, written.
     """
-    colors = np.empty(image.shape[1], _FLOAT)
+    colors = buffer(image.shape[1])
     for y in range(first, last):
         at = down[y]
         four = image[at], image[at + 1], image[at + 2], image[at + 3]
@@ -101,52 +129,75 @@ def feed(first, last, image, across, of_columns, down, of_rows, offset, factor, 
         _normalize(colors, across, of_columns, offset, factor, fed[y])
 
 
-@compiled
+@inner
 def _normalize(colors, starts, taps, offset, factor, fed):
     """Add four neighbors, weighted, and bring what they are to the range of the network."""
+    of_red, of_green, of_blue = factor[0], factor[1], factor[2]
+    red, green, blue = offset[0], offset[1], offset[2]
     for x in range(len(fed)):
-        at = _INDEX(3) * _INDEX(starts[x])
-        of_a, of_b, of_c, of_d = taps[0, x], taps[1, x], taps[2, x], taps[3, x]
-        for c in range(3):
-            a = at + _INDEX(c)
-            left = of_a * colors[a] + of_b * colors[a + _INDEX(3)]
-            right = of_c * colors[a + _INDEX(6)] + of_d * colors[a + _INDEX(9)]
-            fed[x, c] = offset[c] + factor[c] * (left + right)
+        a, pixel = _INDEX(3) * _INDEX(starts[x]), fed[x]
+        weights = taps[0, x], taps[1, x], taps[2, x], taps[3, x]
+        pixel[0] = red + of_red * _weighted(colors, a, weights)
+        pixel[1] = green + of_green * _weighted(colors, a + _INDEX(1), weights)
+        pixel[2] = blue + of_blue * _weighted(colors, a + _INDEX(2), weights)
 
 
-@compiled
+@inner
+def _weighted(colors, a, weights):
+    """Add a color of four pixels in a row."""
+    of_a, of_b, of_c, of_d = weights
+    b, c, d = a + _INDEX(3), a + _INDEX(6), a + _INDEX(9)
+    return (of_a * colors[a] + of_b * colors[b]) + (of_c * colors[c] + of_d * colors[d])
+
+
+@inner
 def _turn(pixels, planes):
     for k in range(planes.shape[0]):
         for x in range(planes.shape[1]):
             planes[k, x] = pixels[x, k]
 
 
-@compiled
-def _widen(one, other, starts, taps, ring, row):
-    """Sum up T neighbors, weighted: of `one` to a row of the ring, of `other` to the next."""
-    rows = len(ring)
+@inner
+def _widen(one, other, starts, blocks, ring, row):
+    """Resample `one` to a row of the ring, `other` to the next, a block after the other."""
+    rows, reach, flat = len(ring), blocks.shape[1], blocks.reshape(-1)
     wide, next_wide = ring[row % rows], ring[(row + 1) % rows]
-    for t in range(0, len(taps), 4):
-        _add_columns(one[t:], other[t:], starts, taps[t:], t == 0, wide, next_wide)
+    for block in range(len(starts)):
+        to = block * BLOCK
+        for r in range(0, reach, 4):
+            at, weights = starts[block] + r, (block * reach + r) * BLOCK
+            given = one[at:], other[at:], flat[weights:], wide[to:], next_wide[to:]
+            if r == 0:
+                _begin_block(*given)
+            else:
+                _add_to_block(*given)
 
 
-@compiled
-def _add_columns(one, other, starts, taps, begin, wide, next_wide):
-    """Add four neighbors, weighted, to each of two rows, of which nothing counts at the begin."""
-    of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
-    for x in range(len(wide)):
-        at = _INDEX(starts[x])
-        b, c, d = at + _INDEX(1), at + _INDEX(2), at + _INDEX(3)
-        left = of_a[x] * one[at] + of_b[x] * one[b]
-        next_left = of_a[x] * other[at] + of_b[x] * other[b]
-        right = of_c[x] * one[c] + of_d[x] * one[d]
-        next_right = of_c[x] * other[c] + of_d[x] * other[d]
-        wide[x] = left + right if begin else wide[x] + (left + right)
-        beside = next_left + next_right
-        next_wide[x] = beside if begin else next_wide[x] + beside
+@inner
+def _begin_block(one, other, weights, wide, next_wide):
+    """Write a block of two rows: four values, weighted."""
+    a, b, c, d = one[0], one[1], one[2], one[3]
+    e, f, g, h = other[0], other[1], other[2], other[3]
+    for n in range(BLOCK):
+        p, q = weights[n], weights[n + BLOCK]
+        r, s = weights[n + 2 * BLOCK], weights[n + 3 * BLOCK]
+        wide[n] = a * p + b * q + c * r + d * s
+        next_wide[n] = e * p + f * q + g * r + h * s
 
 
-@compiled
+@inner
+def _add_to_block(one, other, weights, wide, next_wide):
+    """Add four values, weighted, to a block of two rows."""
+    a, b, c, d = one[0], one[1], one[2], one[3]
+    e, f, g, h = other[0], other[1], other[2], other[3]
+    for n in range(BLOCK):
+        p, q = weights[n], weights[n + BLOCK]
+        r, s = weights[n + 2 * BLOCK], weights[n + 3 * BLOCK]
+        wide[n] += a * p + b * q + c * r + d * s
+        next_wide[n] += e * p + f * q + g * r + h * s
+
+
+@inner
 def _sum_rows(ring, first, taps, left, fine, count):
     """Make `fine` of T rows from `first` on, weighted, `left` pixels from where they begin."""
     rows = len(ring)
@@ -159,7 +210,7 @@ def _sum_rows(ring, first, taps, left, fine, count):
         _add_rows(*four, taps[t:], fine, count)
 
 
-@compiled
+@inner
 def _sum_rows_twice(ring, first, taps, next_taps, left, fine, next_fine, count):
     """Make `fine` of 4 rows, and `next_fine` of the same with other weights."""
     rows = len(ring)
@@ -168,7 +219,7 @@ def _sum_rows_twice(ring, first, taps, next_taps, left, fine, next_fine, count):
     _weigh_rows_twice(*four, taps, next_taps, fine, next_fine, count)
 
 
-@compiled
+@inner
 def _weigh_rows(a, b, c, d, taps, fine, count):
     """Make `fine` of four rows, weighted."""
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
@@ -177,7 +228,7 @@ def _weigh_rows(a, b, c, d, taps, fine, count):
         fine[x] = left + of_c * _FLOAT(c[x]) + of_d * _FLOAT(d[x])
 
 
-@compiled
+@inner
 def _weigh_rows_twice(a, b, c, d, taps, next_taps, fine, next_fine, count):
     """Make `fine` of four rows, weighted, and `next_fine` of the same with other weights."""
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
@@ -188,7 +239,7 @@ def _weigh_rows_twice(a, b, c, d, taps, next_taps, fine, next_fine, count):
         next_fine[x] = e * p + f * q + g * r + h * s
 
 
-@compiled
+@inner
 def _add_rows(a, b, c, d, taps, fine, count):
     """Add four rows, weighted, to `fine`."""
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
@@ -197,7 +248,7 @@ def _add_rows(a, b, c, d, taps, fine, count):
         fine[x] += left + of_c * c[x] + of_d * d[x]
 
 
-@compiled
+@inner
 def _compare(scores, best, label, total, count):
     """Find the best class of pixels by scores (K, ...), and the sum of all by exp, best is 1."""
     classes = len(scores)
@@ -209,7 +260,7 @@ def _compare(scores, best, label, total, count):
         _add_exponentials(scores[k], scores[twin], twin > k, best, k == 0, total, count)
 
 
-@compiled
+@inner
 def _race(one, other, best, label, k, count):
     """Let class `k` or the next win where its score is the best so far, the first anywhere."""
     if k == 0:
@@ -225,7 +276,7 @@ def _race(one, other, best, label, k, count):
             best[x] = better if better > before else before
 
 
-@compiled
+@inner
 def _add_exponentials(one, other, two, best, begin, total, count):
     """Add exp(score - best), which is at most 1, of one class or `two` to `total`, within 3e-6."""
     share = _FLOAT(1) if two else _FLOAT(0)
@@ -234,7 +285,7 @@ def _add_exponentials(one, other, two, best, begin, total, count):
         total[x] = value if begin else total[x] + value
 
 
-@compiled
+@inner
 def _exponential(score):
     power = max(_FLOAT(-99), score * _FLOAT(1.44269504))  # of two
     rounded = _FLOAT(power + _ROUNDS)  # its last bits are the nearest integer
@@ -248,7 +299,7 @@ def _exponential(score):
     return _INT(_FLOAT(value).view(_INT) + exponent).view(_FLOAT)
 
 
-@compiled
+@inner
 def _conclude(label, total, labels, confidence, count):
     for x in range(count):
         labels[x] = label[x]
@@ -256,17 +307,46 @@ def _conclude(label, total, labels, confidence, count):
 
 
 @compiled
-def among(first, last, labels, chosen, found):
-    """Look up whether each label, (H, W) integer, is `chosen`, (N,) bool: (H, W) bool, written."""
+def among(first, last, labels, classes, found):
+    """Find labels, (H, W) integer, that are among `classes`, (N,): (H, W) bool, written."""
     for y in range(first, last):
-        for x in range(labels.shape[1]):
-            found[y, x] = chosen[_INDEX(labels[y, x])]
+        found[y] = False
+        for one in classes:
+            _mark(labels[y], one, found[y])
+
+
+@inner
+def _mark(labels, one, found):
+    for x in range(len(labels)):
+        found[x] |= labels[x] == one
+
+
+@compiled
+def find_finite(first, last, values, every, found):
+    """Look whether `every` number of each row of (H, N) float32 is finite, or any: (H,) bool."""
+    for y in range(first, last):
+        count = _count_finite(values[y])
+        found[y] = count == values.shape[1] if every else count > 0
+
+
+@inner
+def _count_finite(values):
+    count = _INT(0)
+    for x in range(len(values)):
+        count += _INT(abs(values[x]) < _FLOAT(np.inf))
+    return count
 
 
 @compiled
 def convert(first, last, raw, factor, offset, lowest, highest, inverted, metres):
-    """Read metres, (N,) float32, written, of `raw` likewise: `scale.metres.metres_of_weights`."""
-    for x in range(first, last):
+    """Read metres, (H, W) float32, written, of `raw`: `scale.metres.metres_of_weights`."""
+    for y in range(first, last):
+        _convert_row(raw[y], factor, offset, lowest, highest, inverted, metres[y])
+
+
+@inner
+def _convert_row(raw, factor, offset, lowest, highest, inverted, metres):
+    for x in range(len(raw)):
         line = min(max(raw[x] * factor + offset, lowest), highest)
         found = _FLOAT(1) / line if inverted else line
         metres[x] = found + _FLOAT(0) * raw[x]  # NaN where that is not finite
@@ -302,11 +382,21 @@ def cut_flying(first, last, depth, rays, tangent, reach, straight, kept):
     :param straight: how far off its neighbors' line a pixel still is on it, of its inverse depth.
     :param kept: (H, W) float32, written.
     """
+    width, rows = depth.shape[1], 8 * reach + 1
+    room = (
+        np.empty((3, width), np.uint8),
+        np.empty((3, width), _INT),
+        buffer(rows * width).reshape(rows, width),  # of rows in turn: those around a row
+    )
+    _cut_flying(first, last, depth, rays, tangent, reach, straight, room, kept)
+
+
+@inner
+def _cut_flying(first, last, depth, rays, tangent, reach, straight, room, kept):
     height, width = depth.shape
-    found, ramp = np.empty(width, np.uint8), np.empty(width, np.uint8)
-    line, slope = np.empty(width, np.uint8), np.empty(width, _INT)
-    above, below = np.empty(width, _INT), np.empty(width, _INT)
-    inverse = np.empty((8 * reach + 1, width), _FLOAT)  # of rows in turn: those around a row
+    marks, slopes, inverse = room
+    found, ramp, line = marks[0], marks[1], marks[2]
+    slope, above, below = slopes[0], slopes[1], slopes[2]
     rows, done = len(inverse), max(0, first - 4 * reach)
     if 0 < first < height:
         _slopes(
@@ -353,13 +443,13 @@ def cut_flying(first, last, depth, rays, tangent, reach, straight, kept):
             kept[y, x] = _FLOAT(np.nan) if found[x] else depth[y, x]
 
 
-@compiled
+@inner
 def _invert(values, inverse):
     for x in range(len(values)):
         inverse[x] = _FLOAT(1) / values[x]
 
 
-@compiled
+@inner
 def _slopes(one, other, ray, next_ray, tangent, slope, count):
     """Mark where the surface is too steep to be seen: 1 where it climbs, 2 where it falls."""
     for x in range(count):
@@ -369,7 +459,7 @@ def _slopes(one, other, ray, next_ray, tangent, slope, count):
         slope[x] = _INT(step > limit) + _INT(2) * _INT(step < -limit)
 
 
-@compiled
+@inner
 def _steep(before, after, ramp, count):
     """Mark pixels beyond the smallest angle on both sides, to the same side: are there any."""
     some = _INT(0)
@@ -380,7 +470,7 @@ def _steep(before, after, ramp, count):
     return some != 0
 
 
-@compiled
+@inner
 def _in_line(one, middle, other, straight, line, count):
     """Mark pixels on the line that the two next to them make."""
     for x in range(count):
@@ -388,7 +478,7 @@ def _in_line(one, middle, other, straight, line, count):
         line[x] |= bend * straight <= one[x]
 
 
-@compiled
+@inner
 def _add_bent(ramp, line, found):
     """Add the ramps that are not in line."""
     for x in range(len(found)):
@@ -414,7 +504,7 @@ def shade(first, last, depth, table, per_metre, painted):
             painted[y, x, 0], painted[y, x, 1], painted[y, x, 2] = row[0], row[1], row[2]
 
 
-@compiled
+@inner
 def _rows_of(depth, per_metre, rows):
     for x in range(len(rows)):
         step = depth[x] * per_metre
@@ -436,7 +526,7 @@ def tint(first, last, image, labels, added, kept, tinted):
         _tint_row(image[y], labels[y], added, kept, tinted[y])
 
 
-@compiled
+@inner
 def _tint_row(image, labels, added, kept, tinted):
     for x in range(len(labels)):
         label = _INDEX(labels[x])
@@ -462,7 +552,7 @@ def round_millimetres(first, last, depth, whole):
         _round_row(depth[y], whole[y])
 
 
-@compiled
+@inner
 def _round_row(depth, whole):
     for x in range(len(depth)):
         rounded = depth[x] * _FLOAT(1000) + _ROUNDS - _ROUNDS  # half to even
@@ -501,15 +591,31 @@ def lift(first, last, depth, rays, colors, labels, confidence, labelled, points)
     Pack points: `points.pack_points`.
 
     :param labelled: whether `labels` (H, W) and `confidence` (H, W) go into the padding.
-    :param points: (H, W, 8) float32, written.
+    :param points: (H, W, 4) int64, two numbers of 32 bits each, written.
     """
     for y in range(first, last):
         for x in range(depth.shape[1]):
             # NaN where either is not finite
             point, z = points[y, x], depth[y, x] + _FLOAT(0) * (depth[y, x] + rays[0, y, x])
             red, green, blue = _INT(colors[y, x, 0]), _INT(colors[y, x, 1]), _INT(colors[y, x, 2])
-            point[0], point[1], point[2] = rays[0, y, x] * z, rays[1, y, x] * z, z
-            point[4] = _INT(red << _INT(16) | green << _INT(8) | blue).view(_FLOAT)
-            point[3] = point[5] = point[6] = point[7] = _FLOAT(0)
+            color = _INT(red << _INT(16) | green << _INT(8) | blue)
+            point[0] = _pair(_bits(rays[0, y, x] * z), _bits(rays[1, y, x] * z))
+            point[1] = _pair(_bits(z), _INT(0))
             if labelled:
-                point[5], point[6] = _INT(labels[y, x]).view(_FLOAT), confidence[y, x]
+                point[2] = _pair(color, _INT(labels[y, x]))
+                point[3] = _pair(_bits(confidence[y, x]), _INT(0))
+            else:
+                point[2], point[3] = _pair(color, _INT(0)), 0
+
+
+@inner
+def _bits(number):
+    return _FLOAT(number).view(_INT)
+
+
+@inner
+def _pair(one, other):
+    """Put two numbers where one of twice the size goes, as memory of this machine has them."""
+    if _LITTLE:
+        return _WIDE(np.uint32(one)) | _WIDE(np.uint32(other)) << _WIDE(32)
+    return _WIDE(np.uint32(other)) | _WIDE(np.uint32(one)) << _WIDE(32)

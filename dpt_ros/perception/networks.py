@@ -8,10 +8,9 @@ waits for the device, so whoever runs them (`runtime`) may capture or compile th
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from dpt_ros.model.dpt import DPT, join
-from dpt_ros.perception.bands import at_once
+from dpt_ros.perception.bands import at_once, in_bands, loops_for, one_by_one
 from dpt_ros.perception.classify import among, classify
 from dpt_ros.perception.preprocess import feed, network_size
 from dpt_ros.perception.program import Program, Tensors
@@ -20,7 +19,6 @@ from dpt_ros.perception.scale.metres import depth_of_weights
 from dpt_ros.zoo.checkpoints import Checkpoint, Resize
 from dpt_ros.zoo.labels import Labels, load_labels
 from dpt_ros.zoo.store import Trained
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,35 +120,56 @@ class Networks:
     def _postprocess(self, look: Look, raw: Tensors) -> Tensors:
         """Bring what the networks gave to the size of the outputs."""
         maps: Tensors = {}
+        finite: Tensors = {}  # by task, row by row
         with at_once():
             if 'segmentation' in raw:
                 scores = raw['segmentation']
                 # Of a pixel with a score that is no number nobody can tell the class.
-                maps['segmentation believable'] = torch.as_tensor(_finite(scores).all((1, 2, 3)))
+                rows = scores.permute(0, 2, 3, 1).flatten(2)
+                finite['segmentation'] = _find_finite(rows, every=True)
                 labels, confidence = classify(scores, look.size, self._restore_scores)
                 maps |= {'labels': labels, 'confidence': confidence}
                 if self._sky:
                     maps['sky'] = among(labels, self._sky)
             if 'depth' in raw and self._depth is not None:
-                maps['depth believable'] = torch.as_tensor(_finite(raw['depth']).any((1, 2)))
+                finite['depth'] = _find_finite(raw['depth'], every=False)
                 maps['own'] = depth_of_weights(raw['depth'], self._depth, look.size)
+        for task, found in finite.items():
+            maps[f'{task} believable'] = _joined(found, every=task == 'segmentation')
         if 'labels' in maps and look.min_confidence > 0 and self.labels is not None:
             sure = maps['confidence'] >= look.min_confidence
             maps['labels'].masked_fill_(~sure, self.labels.unlabelled)
         return maps
 
 
-def _finite(values: Tensor) -> Any:
-    """Find finite numbers: bool; on a CPU NumPy does, eight at a time."""
-    return (
-        np.isfinite(values.float().numpy()) if values.device.type == 'cpu' else values.isfinite()
-    )
+def _find_finite(rows: Tensor, *, every: bool) -> Tensor:
+    """
+    Look whether `every` number of each row of (B, h, N) is finite, or any.
+
+    :return: (B, h) bool, as soon as `at_once` ends.
+    """
+    loops = loops_for(rows)
+    if loops is None:
+        finite = rows.isfinite()
+        return finite.all(dim=2) if every else finite.any(dim=2)
+    found = torch.empty(rows.shape[:2], dtype=torch.bool)
+    for image, target in one_by_one(rows.float(), found):
+        in_bands(loops.find_finite, len(image), image, every, target)
+    return found
+
+
+def _joined(found: Tensor, *, every: bool) -> Tensor:
+    """Return whether `every` row of (B, h) bool is found, or any: (B,)."""
+    if found.device.type != 'cpu':
+        return found.all(dim=1) if every else found.any(dim=1)
+    rows = found.numpy()  # NumPy is done before PyTorch has begun
+    return torch.from_numpy(rows.all(axis=1) if every else rows.any(axis=1))
 
 
 def check_believable(flags: Tensors) -> None:
     """Refuse images of which a task has none of its flags, (B,) bool; waits for the device."""
     for task, believable in flags.items():
-        if not believable.all():
+        if not all(believable.tolist()):
             raise NetworkError(
                 f'the network for {task} gave no finite number: with precision float16 set '
                 'float32 or bfloat16; else its weights are damaged, fetch them again'

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from dpt_ros.perception.bands import at_once
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.classify import among
 from dpt_ros.perception.networks import check_believable, Look, Networks, resize_rule
@@ -181,7 +182,8 @@ class Perception:
             order = Order(its_wanted, (height, width), options)
             inputs = self._inputs(frame, camera, scale, order)
             inputs |= {'pixels': pixels[index]} | {n: values[index] for n, values in maps.items()}
-            finished = self.runtime(self._finisher.program(order), inputs, seconds)
+            with at_once():
+                finished = self.runtime(self._finisher.program(order), inputs, seconds)
             if 'before' in finished:
                 gray, depth = finished.pop('gray'), finished.pop('before')
                 # Who gets the depth may write to it, and a graph writes to both.

@@ -61,7 +61,8 @@ def pack_points(
         points = room(spare, *depth.shape, POINT_STEP // 4)
         nothing = torch.empty((0, 0), dtype=torch.uint8), depth  # is not looked at
         extra = (labels, confidence) if labelled else nothing
-        in_bands(loops.lift, len(depth), depth, rays, colors, *extra, labelled, points)
+        pairs = points.view(torch.int64)
+        in_bands(loops.lift, len(depth), depth, rays, colors, *extra, labelled, pairs)
         return points
     z = depth + 0 * (depth + rays[0])  # NaN where depth or the ray is not finite
     zeros = torch.zeros_like(z)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 import math
 
-from dpt_ros.perception.bands import in_bands, loops_for
+from dpt_ros.perception.bands import in_bands, loops_for, one_by_one
 from dpt_ros.perception.resample import antialiased, neighbors, resample, room_for
 from dpt_ros.zoo.checkpoints import Checkpoint, Resize
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+@lru_cache(maxsize=16)
 def network_size(width: int, height: int, resize: Resize) -> tuple[int, int]:
     """
     Choose the network's input size for an image.
@@ -80,8 +81,8 @@ def feed(pixels: Tensor, entry: Checkpoint, resize: Resize | None = None) -> Ten
 def _normalization(
     mean: tuple[float, ...], std: tuple[float, ...], color_max: float, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return what is added to colors from 0 to 255, and what they are multiplied by: (3, 1, 1)."""
-    means, stds = (torch.tensor(v, device=device)[:, None, None] for v in (mean, std))
+    """Return what is added to colors from 0 to 255, and what they are multiplied by: (3,) each."""
+    means, stds = (torch.tensor(v, device=device) for v in (mean, std))
     return -means / stds, color_max / (255 * stds)
 
 
@@ -107,23 +108,21 @@ def prepare(
     :return: (B, 3, height, width) float32 on the same device.
     """
     offset, factor = _normalization(tuple(mean), tuple(std), color_max, pixels.device)
-    image = pixels.permute(0, 3, 1, 2)
-    if native:
-        image = image.float()
-    elif interpolation != 'bicubic':
-        image = antialiased(image, size[::-1], interpolation.removeprefix('antialiased_')).float()
-    elif pixels.dtype == torch.uint8 and (loops := loops_for(pixels)):
+    resized = not native and interpolation == 'bicubic'
+    if resized and pixels.dtype == torch.uint8 and (loops := loops_for(pixels)):
         columns = neighbors(pixels.shape[2], size[0])
         rows = neighbors(pixels.shape[1], size[1])
-        colors = offset.flatten(), factor.flatten()
-        wide = room_for(pixels.flatten(2), rows, columns, step=3)
+        wide = room_for(pixels.flatten(2), len(rows.weights), 3 * len(columns.weights))
         fed = torch.empty(len(pixels), size[1], size[0], 3)
-        for one, target in zip(wide, fed, strict=True):
-            in_bands(loops.feed, size[1], one, *columns, *rows, *colors, target)
+        for one, target in one_by_one(wide, fed):
+            in_bands(loops.feed, size[1], one, *columns, *rows, offset, factor, target)
         return fed.permute(0, 3, 1, 2)
-    else:
+    image = pixels.permute(0, 3, 1, 2)
+    if resized:
         image = resample(image.float(), size[::-1])
-    image = torch.addcmul(offset, image, factor)
+    elif not native:
+        image = antialiased(image, size[::-1], interpolation.removeprefix('antialiased_'))
+    image = torch.addcmul(offset[:, None, None], image.float(), factor[:, None, None])
     if not native:
         return image
     across, down = size[0] - image.shape[-1], size[1] - image.shape[-2]

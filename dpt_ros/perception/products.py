@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 import math
 
 import cv2
-from dpt_ros.perception.bands import at_once
+from dpt_ros.perception.bands import catch_up
 from dpt_ros.perception.cleanup import clean, cut_flying
 from dpt_ros.perception.paint import fill, millimetres, quantize, shade, tint, Tints
 from dpt_ros.perception.points import choose, pack_points
@@ -109,7 +109,8 @@ class Finisher:
         where metres are not what the network gave; `rays`, (2, H, W) of a calibrated camera;
         `spare PRODUCT`, bytes that it may be written to (`bands.room`); `gray` and `before`, what
         `steady.calm` gave of the last image. The products come by their names, clouds organized;
-        with `depth_steadiness` 'gray' and 'before' for the next image come too.
+        with `depth_steadiness` 'gray' and 'before' for the next image come too. Who runs it
+        `at_once` saves time.
         """
         steps = {'cleanup': partial(self._clean, order), 'points': partial(self._lay_out, order)}
         return Program('finish', order, steps)
@@ -121,16 +122,19 @@ class Finisher:
         if not order.wanted & METRES:
             return maps
         metres, sky = _scaled(given), given.get('sky')
+        catch_up()
         skies = sky[None] if sky is not None else None
-        depth = clean(metres[None], skies, options.depth_min, options.depth_max)[0]
+        limits = options.depth_min, options.depth_max
+        margin = 4 * self._edge_reach(order.size)  # as far as `cut_flying` looks
+        depth = clean(metres[None], skies, *limits, margin)[0]
         if options.depth_steadiness:
+            catch_up()
             last = (given['gray'], given['before']) if 'gray' in given else None
             depth, maps['gray'] = calm(depth, colors, last, options.depth_steadiness)
             maps['before'] = depth
         maps['depth'] = depth
         return maps
 
-    @at_once()
     def _lay_out(self, order: Order, maps: Tensors) -> Tensors:
         """Turn the maps, all (H, W), into the products wanted."""
         wanted, options, colors = order.wanted, order.options, maps['colors']
@@ -173,6 +177,7 @@ class Finisher:
             if 'overlay' in wanted and self._labels is not None:
                 tints = _tints(self._labels, options.segmentation_overlay_opacity, self._device)
                 products['overlay'] = tint(colors, labels, tints, spare('overlay'))
+        catch_up()
         return products
 
     def classes_of_points(self, options: Options) -> Tensor | None:

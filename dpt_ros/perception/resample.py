@@ -9,11 +9,13 @@ time. Hugging Face resizes with Pillow: bytes, antialiased.
 from functools import lru_cache
 from typing import NamedTuple
 
-from dpt_ros.perception.bands import in_bands, loops_for
+from dpt_ros.perception.bands import catch_up, in_bands, loops_for, one_by_one
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+BLOCK = 16  # results along an axis that are computed at once
 
 
 def resample(
@@ -32,11 +34,11 @@ def resample(
     loops = None if images.requires_grad else loops_for(images)
     if loops is None:
         return F.interpolate(images, size, mode=mode, align_corners=align_corners)
-    columns = neighbors(images.shape[-1], size[1], mode, align_corners)
+    columns = _blocks(images.shape[-1], size[1], mode, align_corners)
     rows = neighbors(images.shape[-2], size[0], mode, align_corners)
-    images = room_for(images, rows, columns)
+    images = room_for(images, len(rows.weights), columns.reach)
     resampled = torch.empty(*images.shape[:2], *size)
-    for image, target in zip(images.flatten(0, 1), resampled.flatten(0, 1), strict=True):
+    for image, target in one_by_one(images.flatten(0, 1), resampled.flatten(0, 1)):
         in_bands(loops.resample, size[0], image, *columns, *rows, target)
     return resampled
 
@@ -46,6 +48,23 @@ class Taps(NamedTuple):
 
     first: np.ndarray  # (size,) int32, the first neighbor of each result
     weights: np.ndarray  # (T, size) float32, of it and those that follow
+
+
+class Blocks(NamedTuple):
+    """The same, `BLOCK` results at a time: a small matrix makes them of R values in a row."""
+
+    first: np.ndarray  # (N,) int64, the first value of each block
+    weights: np.ndarray  # (N, R, BLOCK) float32; R is a multiple of 4
+
+    @property
+    def reach(self) -> int:
+        """R."""
+        return self.weights.shape[1]
+
+
+@lru_cache(maxsize=32)
+def _blocks(side: int, size: int, mode: str, align_corners: bool) -> Blocks:
+    return blocks(matrix_of(side, size, mode, align_corners))
 
 
 @lru_cache(maxsize=32)
@@ -75,25 +94,44 @@ def taps(matrix: Tensor) -> Taps:
     :param matrix: (size, side) float32, what becomes of each of `side` values.
     :return: T is a multiple of 4, and may be above `side`, see `room_for`.
     """
-    first, stop = reach(matrix)
+    first, weights = _gathered(matrix[:, None])
+    return Taps(first.int().numpy(), weights[:, 0].T.contiguous().numpy())
+
+
+def blocks(matrix: Tensor) -> Blocks:
+    """
+    Write a resampling along one axis as small matrices; for the argument see `taps`.
+
+    :return: R may be above `side`; results beyond `size` are zeros.
+    """
+    beyond = -len(matrix) % BLOCK
+    first, weights = _gathered(F.pad(matrix, (0, 0, 0, beyond)).unflatten(0, (-1, BLOCK)))
+    return Blocks(first.numpy(), weights.mT.contiguous().numpy())
+
+
+def _gathered(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    Leave out what is zero.
+
+    :param matrices: (N, results, side) float32.
+    :return: where in each of them that begins which is not zero, (N,); and it, (N, results, T),
+        where T is the next multiple of 4.
+    """
+    first, stop = reach(matrices.abs().sum(dim=1))
     count = -4 * (-int((stop - first).max()) // 4)
-    matrix = F.pad(matrix, (0, max(0, count - matrix.shape[1])))
-    first = first.clamp_max(matrix.shape[1] - count)
-    weights = matrix.gather(1, first[:, None] + torch.arange(count))
-    return Taps(first.int().numpy(), weights.T.contiguous().numpy())
+    matrices = F.pad(matrices, (0, max(0, count - matrices.shape[2])))
+    first = first.clamp_max(matrices.shape[2] - count)
+    columns = first[:, None, None] + torch.arange(count)
+    return first, matrices.gather(2, columns.expand(-1, matrices.shape[1], -1))
 
 
-def room_for(images: Tensor, rows: Taps, columns: Taps, step: int = 1) -> Tensor:
-    """
-    Append zeros where an image is smaller than what a sum takes in.
-
-    :param images: (..., h, step * w).
-    """
-    lacking = [
-        max(0, each * len(axis.weights) - side)
-        for axis, side, each in ((columns, images.shape[-1], step), (rows, images.shape[-2], 1))
-    ]
-    return F.pad(images, (0, lacking[0], 0, lacking[1])) if any(lacking) else images
+def room_for(images: Tensor, rows: int, columns: int) -> Tensor:
+    """Append zeros where images, (..., h, w), are smaller than what a sum takes in."""
+    lacking = max(0, columns - images.shape[-1]), max(0, rows - images.shape[-2])
+    if not any(lacking):
+        return images
+    catch_up()  # with what writes them
+    return F.pad(images, (0, lacking[0], 0, lacking[1]))
 
 
 def antialiased(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:

@@ -11,7 +11,8 @@ turn, which is too much to be written out.
 from collections.abc import Callable
 from functools import partial
 
-from dpt_ros.perception.bands import compiled
+from dpt_ros.perception.bands import compiled, inner
+from dpt_ros.perception.loops import buffer
 from dpt_ros.perception.winograd import LANES, NARROW, WIDE
 import numpy as np
 
@@ -22,7 +23,6 @@ _COLUMN = 6 * LANES  # numbers of a column of a tile, or of a row of it, in one 
 _FROM_TILES = TOGETHER * _COLUMN  # from one of the six across to the next
 _FROM_PRODUCT = TOGETHER * WIDE  # from one of the 36 products of a tile to the next
 _PRODUCTS = 36 * _FROM_PRODUCT
-_LINE = 64  # bytes that come from memory at once
 
 
 @compiled
@@ -64,86 +64,105 @@ def convolve(
     :param added: and `more`, (B, H, W D) float32, added to channels that stay; or empty.
     :param results: (B, H, W D) float32, written.
     """
-    _, height, stride = maps.shape
-    tall, wide = (len(tops) - 2) // 4, (len(lefts) - 2) // 4
-    rows, pitch = results.shape[1:]
     groups, _, _, out = weights.shape
-
-    half = _buffer((stride // channels if between else 0) * _COLUMN)
-    strip = _buffer((4 * TOGETHER + 2) * _COLUMN)  # columns of tiles side by side
-    tiles, products = _buffer(6 * _FROM_TILES), _buffer(groups * _PRODUCTS)
-    half_back, square = _buffer(24 * NARROW), _buffer(16 * NARROW)
+    half = buffer((maps.shape[2] // channels if between else 0) * _COLUMN)
+    strip = buffer((4 * TOGETHER + 2) * _COLUMN)  # columns of tiles side by side
+    tiles, products = buffer(6 * _FROM_TILES), buffer(groups * _PRODUCTS)
+    half_back, square = buffer(24 * NARROW), buffer(16 * NARROW)
     if channels % LANES:  # what stands where there are no channels is computed, too, but not used
         half[:], strip[:] = 0, 0
-    flat_maps, flat_weights = maps.reshape(-1), weights.reshape(-1)
-    flat, flat_added, flat_more = results.reshape(-1), added.reshape(-1), more.reshape(-1)
+    axes = tops, down, lefts, across
+    behind = bias, lowest, projection, offset
 
     together = -(-(last - first) // -(-(last - first) // TOGETHER))  # all runs nearly the same
     for start in range(first, last, together):
         count = min(together, last - start)
         for channel in range(0, channels, LANES):
-            inner, t = min(LANES, channels - channel), 0
-            while t < count:
-                row, x = (start + t) // wide, (start + t) % wide
-                run, top, left = min(count - t, wide - x), 4 * (row % tall), 4 * x
-                at = (row // tall) * height * stride + channel
-                values = flat_maps[at:], stride, channels, inner
-                where = tops[top:], down[:, top:], lefts[left:], across[:, left:]
-                if between:
-                    _upsample(*values, *where, half, strip, 4 * run + 2)
-                else:
-                    _take(*values, *where, rectified, strip, 4 * run + 2)
-                for k in range(run):
-                    at, to = 4 * k * _COLUMN, (t + k) * _COLUMN
-                    _transform_across(strip[at:], tiles[to:])
-                t += run
-            for group in range(groups):
-                for part in range(36):
-                    at = (part % 6) * _FROM_TILES + (part // 6) * LANES
-                    one, at = tiles[at:], ((group * 36 + part) * channels + channel) * out
-                    other, at = flat_weights[at:], group * _PRODUCTS + part * _FROM_PRODUCT
-                    result = products[at:]
-                    if channel == 0:
-                        result[: count * out] = 0
-                    if out == WIDE:
-                        _multiply_wide(one, inner, other, result, count)
-                    else:
-                        _multiply_narrow(one, inner, other, result, count)
-        for t in range(count):
-            row, x = (start + t) // wide, 4 * ((start + t) % wide)
-            y = 4 * (row % tall)
-            high, broad = min(4, rows - y), min(4, pitch // depth - x)
-            for channel in range(0, groups * out, NARROW):
-                wanted = min(NARROW, depth - channel)
-                if wanted <= 0:
-                    break
-                at = (channel // out) * _PRODUCTS + t * out + channel % out
-                _transform_back_down(products[at:], half_back)
-                at = ((row // tall) * rows + y) * pitch + x * depth + channel
-                if projection.size:
-                    for n in range(high):
-                        v, to = n * 6 * NARROW, at + n * pitch
-                        v, result = half_back[v:], flat[to:]
-                        _project(v, bias, lowest, projection, offset, result, broad)
-                    continue
-                _transform_back_across(half_back, bias[channel:], square)
-                if more.size:
-                    _add(flat_more[at:], square, pitch, depth, high, broad, wanted)
-                if added.size:
-                    _add(flat_added[at:], square, pitch, depth, high, broad, wanted)
-                _place(square, lowest, flat[at:], pitch, depth, high, broad, wanted)
+            lanes = min(LANES, channels - channel)
+            part = maps, channels, channel, lanes
+            _make(start, count, part, axes, between, rectified, half, strip, tiles)
+            _multiply(tiles, channel, lanes, weights, products, count)
+        sums = added, more
+        _finish(start, count, products, out, axes, behind, sums, half_back, square, results, depth)
 
 
-@compiled
-def _buffer(count):
-    """Make room for numbers that begins where a line of memory does."""
-    room = np.empty(count + _LINE // 4, _FLOAT)
-    skipped = (-room.ctypes.data % _LINE) // 4
-    stop = skipped + count
-    return room[skipped:stop]
+@inner
+def _make(start, count, part, axes, between, rectified, half, strip, tiles):
+    """Make tiles, transformed, of some channels of the maps."""
+    maps, channels, channel, lanes = part
+    tops, down, lefts, across = axes
+    _, height, stride = maps.shape
+    tall, wide = (len(tops) - 2) // 4, (len(lefts) - 2) // 4
+    flat, t = maps.reshape(-1), 0
+    while t < count:
+        row, x = (start + t) // wide, (start + t) % wide
+        run, top, left = min(count - t, wide - x), 4 * (row % tall), 4 * x
+        at = (row // tall) * height * stride + channel
+        values = flat[at:], stride, channels, lanes
+        where = tops[top:], down[:, top:], lefts[left:], across[:, left:]
+        if between:
+            _upsample(*values, *where, half, strip, 4 * run + 2)
+        else:
+            _take(*values, *where, rectified, strip, 4 * run + 2)
+        for k in range(run):
+            at, to = 4 * k * _COLUMN, (t + k) * _COLUMN
+            _transform_across(strip[at:], tiles[to:])
+        t += run
 
 
-@compiled
+@inner
+def _multiply(tiles, channel, lanes, weights, products, count):
+    """Multiply tiles by the weights of their channels, the first of which is `channel`."""
+    groups, _, channels, out = weights.shape
+    flat = weights.reshape(-1)
+    for group in range(groups):
+        for part in range(36):
+            at = (part % 6) * _FROM_TILES + (part // 6) * LANES
+            one, at = tiles[at:], ((group * 36 + part) * channels + channel) * out
+            other, at = flat[at:], group * _PRODUCTS + part * _FROM_PRODUCT
+            result = products[at:]
+            if channel == 0:
+                result[: count * out] = 0
+            if out == WIDE:
+                _multiply_wide(one, lanes, other, result, count)
+            else:
+                _multiply_narrow(one, lanes, other, result, count)
+
+
+@inner
+def _finish(start, count, products, out, axes, behind, sums, half_back, square, results, depth):
+    """Transform products back, do what follows the convolution, and put them in their places."""
+    bias, lowest, projection, offset = behind
+    added, more = sums
+    tall, wide = (len(axes[0]) - 2) // 4, (len(axes[2]) - 2) // 4
+    _, rows, pitch = results.shape
+    flat, flat_added, flat_more = results.reshape(-1), added.reshape(-1), more.reshape(-1)
+    for t in range(count):
+        row, x = (start + t) // wide, 4 * ((start + t) % wide)
+        y = 4 * (row % tall)
+        high, broad = min(4, rows - y), min(4, pitch // depth - x)
+        for channel in range(0, len(bias), NARROW):
+            wanted = min(NARROW, depth - channel)
+            if wanted <= 0:
+                break
+            at = (channel // out) * _PRODUCTS + t * out + channel % out
+            _transform_back_down(products[at:], half_back)
+            at = ((row // tall) * rows + y) * pitch + x * depth + channel
+            if projection.size:
+                for n in range(high):
+                    v, to = n * 6 * NARROW, at + n * pitch
+                    v, result = half_back[v:], flat[to:]
+                    _project(v, bias, lowest, projection, offset, result, broad)
+                continue
+            _transform_back_across(half_back, bias[channel:], square)
+            if more.size:
+                _add(flat_more[at:], square, pitch, depth, high, broad, wanted)
+            if added.size:
+                _add(flat_added[at:], square, pitch, depth, high, broad, wanted)
+            _place(square, lowest, flat[at:], pitch, depth, high, broad, wanted)
+
+
+@inner
 def _take(values, stride, step, lanes, tops, down, lefts, across, rectified, strip, columns):
     """Put columns of six values there, zeros where they are beside the map, and transform them."""
     begin, end = 0, columns  # of those that are not
@@ -164,7 +183,7 @@ def _take(values, stride, step, lanes, tops, down, lefts, across, rectified, str
     _transform_down(within, end - begin)
 
 
-@compiled
+@inner
 def _take_rows(one, other, weights, lowest, step, lanes, strip, columns):
     """Put `lanes` of each column of two rows there, of a row without weight zeros."""
     for x in range(columns):
@@ -179,7 +198,7 @@ def _take_rows(one, other, weights, lowest, step, lanes, strip, columns):
             _take_one(b, weights[1], lowest, lanes, to[LANES:])
 
 
-@compiled
+@inner
 def _take_one(values, weight, lowest, lanes, to):
     if weight == 0:
         for n in range(lanes):
@@ -189,7 +208,7 @@ def _take_one(values, weight, lowest, lanes, to):
             to[n] = lowest if values[n] < lowest else values[n]
 
 
-@compiled
+@inner
 def _upsample(values, stride, step, lanes, tops, down, lefts, across, half, strip, columns):
     """Put columns of six values there, each between four of the map, and transform them."""
     begin = lefts[0]
@@ -205,7 +224,7 @@ def _upsample(values, stride, step, lanes, tops, down, lefts, across, half, stri
         _mix(half[at:], across[0, x], across[1, x], strip[to:])
 
 
-@compiled
+@inner
 def _lie_between(one, other, stride, weights, step, lanes, strip, columns):
     """Put what lies between two rows there, twice."""
     p, q, u, w = weights[0, 0], weights[1, 0], weights[0, 1], weights[1, 1]
@@ -221,14 +240,14 @@ def _lie_between(one, other, stride, weights, step, lanes, strip, columns):
                 to[n], to[n + LANES] = p * a[n] + q * b[n], u * c[n] + w * d[n]
 
 
-@compiled
+@inner
 def _mix(columns, of_one, of_other, mixed):
     """Make a column of two that stand side by side."""
     for n in range(_COLUMN):
         mixed[n] = of_one * columns[n] + of_other * columns[n + _COLUMN]
 
 
-@compiled
+@inner
 def _six(a, b, c, d, e, f):
     """Transform six values along an axis, by F(4x4, 3x3)."""
     even, odd = e - _FLOAT(4) * c, d - _FLOAT(4) * b
@@ -237,7 +256,7 @@ def _six(a, b, c, d, e, f):
     return first, even + odd, even - odd, wide_even + wide_odd, wide_even - wide_odd, last
 
 
-@compiled
+@inner
 def _transform_down(strip, columns):
     """Transform the six values of each column, in place."""
     for x in range(columns):
@@ -251,7 +270,7 @@ def _transform_down(strip, columns):
             v[n + 3 * LANES], v[n + 4 * LANES], v[n + 5 * LANES] = d, e, f
 
 
-@compiled
+@inner
 def _transform_across(v, tile):
     """Transform the six columns of a tile."""
     for n in range(_COLUMN):
@@ -266,15 +285,15 @@ def _transform_across(v, tile):
 def _multiplier(out: int) -> Callable[..., None]:
     """Return the loop for OUT = `out`, which LLVM has to know."""
 
-    @compiled
-    def multiply(one, inner, other, result, rows):
+    @inner
+    def multiply(one, lanes, other, result, rows):
         """
-        Add the product of (rows, inner) and (inner, OUT) to the result.
+        Add the product of (rows, lanes) and (lanes, OUT) to the result.
 
         A block of 5x4 numbers stays in registers while it meets 4 rows of the other matrix. Rows
         beyond a multiple of five are whatever stands there.
         """
-        for k in range(0, inner, 4):
+        for k in range(0, lanes, 4):
             at = k * out
             r = other[at:]
             for t in range(0, rows, 5):
@@ -305,7 +324,7 @@ def _multiplier(out: int) -> Callable[..., None]:
 _multiply_wide, _multiply_narrow = _multiplier(WIDE), _multiplier(NARROW)
 
 
-@compiled
+@inner
 def _four(a, b, c, d, e, f):
     """Transform six products along an axis back."""
     even, odd, wide_even, wide_odd = b + c, b - c, d + e, d - e
@@ -313,7 +332,7 @@ def _four(a, b, c, d, e, f):
     return first, second, even + _FLOAT(4) * wide_even, odd + _FLOAT(8) * wide_odd + f
 
 
-@compiled
+@inner
 def _transform_back_down(products, half):
     """Make (4, 6, NARROW) = `half` of a tile of products, by F(4x4, 3x3)."""
     for column in range(6):
@@ -328,7 +347,7 @@ def _transform_back_down(products, half):
             result[n + 12 * NARROW], result[n + 18 * NARROW] = r, s
 
 
-@compiled
+@inner
 def _transform_back_across(half, bias, square):
     """Make (4, 4, NARROW) = `square` of that."""
     for row in range(4):
@@ -342,7 +361,7 @@ def _transform_back_across(half, bias, square):
             result[n + 2 * NARROW], result[n + 3 * NARROW] = r + bias[n], s + bias[n]
 
 
-@partial(compiled, liberties=('contract', 'reassoc'))
+@partial(inner, liberties=('contract', 'reassoc'))
 def _project(v, bias, lowest, weights, offset, result, columns):
     """Do the same for one row, sum its channels up, and put what lies inside in the map."""
     of_first = of_second = of_third = of_fourth = _FLOAT(0)
@@ -364,7 +383,7 @@ def _project(v, bias, lowest, weights, offset, result, columns):
         result[3] = of_fourth + offset
 
 
-@compiled
+@inner
 def _add(values, square, pitch, depth, rows, columns, channels):
     """Add what lies in a map where a tile is to be put."""
     for y in range(rows):
@@ -384,7 +403,7 @@ def _add(values, square, pitch, depth, rows, columns, channels):
                     result[n] += value[n]
 
 
-@compiled
+@inner
 def _place(square, lowest, results, pitch, depth, rows, columns, channels):
     """Put what of a tile lies inside in the map, nothing below the lowest."""
     for y in range(rows):

@@ -69,6 +69,31 @@ def test_loops_asked_for_at_once_run_at_the_end_in_their_order():
     assert (middle == 4).all()
 
 
+@pytest.mark.usefixtures('threads')
+def test_a_later_loop_finds_the_rows_beside_its_band_done_that_were_asked_for():
+    def double(first, last, source, target):
+        target[first:last] = 2 * source[first:last]
+
+    def add_neighbors(first, last, source, target):
+        for y in range(first, last):
+            begin, end = max(0, y - 3), y + 4
+            target[y] = source[begin:end].sum()
+
+    source, middle, target = torch.ones(100), torch.zeros(100), torch.zeros(100)
+    with bands.at_once():
+        bands.in_bands(double, 100, source, middle, margin=3)
+        bands.in_bands(add_neighbors, 100, middle, target)
+    assert target.tolist() == [8, 10, 12, *[14] * 94, 12, 10, 8]
+
+
+@pytest.mark.parametrize('count', [1, 16, 1000, 12345])
+def test_room_begins_where_a_line_of_memory_does(count: int):
+    rooms = [bands._loops().buffer(count) for _ in range(10)]
+    assert {(room.ctypes.data % 64, room.shape, room.dtype) for room in rooms} == {
+        (0, (count,), np.dtype('f4'))
+    }
+
+
 def test_of_what_fails_between_nothing_is_run_later():
     visited = torch.zeros(10, 3, dtype=torch.int32)
     with pytest.raises(ZeroDivisionError), bands.at_once():

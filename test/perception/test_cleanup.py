@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 
 import cv2
+from dpt_ros.perception.bands import at_once
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.cleanup import clean, cut_flying
 from dpt_ros.training.worlds import HELD_OUT, render, View
@@ -52,6 +53,21 @@ def test_only_the_sky_is_taken_out():
     cleaned = clean(depth, sky, near=0.5, far=8.0)
     assert torch.equal(cleaned.isinf(), sky)
     assert (cleaned[~sky] == 2).all()
+
+
+@pytest.mark.parametrize('threads', [1, 2, 3, 7])
+def test_what_floats_is_found_at_once_in_any_number_of_bands(monkeypatch, threads: int):
+    size, reach = (90, 70), 3
+    generator = torch.Generator().manual_seed(0)
+    depth = 1 + 6 * torch.rand((1, 1, 9, 7), generator=generator)
+    depth = torch.nn.functional.interpolate(depth, size, mode='bicubic')[0]
+    rays = torch.from_numpy(Camera(70, 90, 60, 60, 35, 45).rays()).permute(2, 0, 1).contiguous()
+    wanted = cut_flying(clean(depth, None, 2.0, 6.0)[0], rays, 5.0, reach)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+    with at_once():
+        found = cut_flying(clean(depth, None, 2.0, 6.0, 4 * reach)[0], rays, 5.0, reach)
+    assert 100 < found.isnan().sum() < found.numel()
+    assert torch.equal(found.nan_to_num(-1), wanted.nan_to_num(-1))
 
 
 def test_what_goes_in_stays_as_it_is():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-SIZES = [(48, 64), (17, 23), (60, 31), (1, 1), (24, 32)]
+SIZES = [(48, 64), (17, 23), (60, 31), (1, 1), (24, 32), (25, 500), (96, 16)]
 
 
 def random_images(channels: int) -> torch.Tensor:

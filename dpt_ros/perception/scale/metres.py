@@ -2,7 +2,7 @@
 
 import math
 
-from dpt_ros.perception.bands import alone, loops_for
+from dpt_ros.perception.bands import in_bands, loops_for, one_by_one
 from dpt_ros.perception.resample import resample
 from dpt_ros.zoo.checkpoints import (
     BoundedDepth,
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_MARGIN = 8  # rows beyond a band that resampling it reads: four neighbors, two rows at a time
 FARTHEST = 1e8  # metres; a relative network may give inverse depth of zero and below
 
 
@@ -78,8 +79,10 @@ def _convert(
         found = raw.mul(0).add_(raw).mul_(factor).add_(offset).clamp_(lowest, highest)
         return found.reciprocal_() if inverted else found
     found = torch.empty(raw.shape)
-    numbers = (np.float32(one) for one in (factor, offset, lowest, highest))
-    alone(loops.convert, raw.numel(), raw.flatten(), *numbers, inverted, found.flatten())
+    numbers = *(np.float32(one) for one in (factor, offset, lowest, highest)), inverted
+    high, wide = raw.shape[-2:] if raw.ndim > 1 else (1, raw.numel())
+    for image, target in one_by_one(raw.reshape(-1, high, wide), found.view(-1, high, wide)):
+        in_bands(loops.convert, high, image, *numbers, target, margin=_MARGIN)
     return found
 
 

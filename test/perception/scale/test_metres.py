@@ -1,6 +1,12 @@
 """Metres: the authors' constants (MODEL_FACTS B.2), and the size of the image."""
 
-from dpt_ros.perception.scale.metres import metres_of_inverse, metres_of_weights, restore_size
+from dpt_ros.perception.bands import at_once
+from dpt_ros.perception.scale.metres import (
+    depth_of_weights,
+    metres_of_inverse,
+    metres_of_weights,
+    restore_size,
+)
 from dpt_ros.zoo.checkpoints import (
     BoundedDepth,
     CHECKPOINTS,
@@ -97,3 +103,18 @@ def test_a_cpu_reads_the_metres_that_any_device_reads(depth: object):
     torch.testing.assert_close(
         metres_of_weights(raw, depth), metres_of_weights(learning, depth).detach()
     )
+
+
+@pytest.mark.parametrize('threads', [1, 2, 3, 7])
+@pytest.mark.parametrize('size', [(60, 80), (24, 32), (9, 11)])
+@pytest.mark.parametrize('side', [24, 3])
+def test_metres_and_their_size_may_be_computed_at_once(
+    monkeypatch, side: int, size: tuple[int, int], threads: int
+):
+    raw = torch.rand(2, side, 32, generator=torch.Generator().manual_seed(0)) + 0.1
+    entry = CHECKPOINTS['dpt_tiny']
+    wanted = depth_of_weights(raw, entry, size)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+    with at_once():
+        found = depth_of_weights(raw, entry, size)
+    assert torch.equal(found, wanted)
