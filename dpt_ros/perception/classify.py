@@ -45,7 +45,7 @@ def classify(
         return labels, confidence
     height, width = scores.shape[2:]
     columns, rows = _blocks(width, size[1], restore), _taps(height, size[0], restore)
-    scores = room_for(scores, len(rows.weights), columns.reach).float()
+    scores = room_for(scores, len(rows.weights), columns.weights.shape[1]).float()
     scores = scores.permute(0, 2, 3, 1)  # as the network's convolutions leave them
     for image, winner, sure in one_by_one(scores, labels, confidence):
         in_bands(loops.classify, size[0], image, *columns, *rows, winner, sure)

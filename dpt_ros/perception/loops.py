@@ -3,8 +3,8 @@ Loops over pixels for a CPU (`perception.bands`).
 
 Whole-array operations go through memory once each; these loops do everything to a row while it is
 in the cache, several times faster. Each writes the rows `first` to `last` of its results, so that
-threads can share them out, and computes what the PyTorch code beside its
-caller computes, which is what a GPU runs, and a CPU without Numba.
+threads can share them out, and computes what the PyTorch code beside its caller computes, which is
+what a GPU runs, and a CPU without Numba.
 
 The innermost loops stand in functions of their own: of arrays that are plain arguments LLVM knows
 that it can take eight pixels at a time. An index that was looked up is made `_INDEX` first: Numba

@@ -27,7 +27,8 @@ def resample(
     :param images: (B, C, h, w) float32.
     :param size: rows and columns wanted, (H, W).
     :param mode: 'bilinear' or 'bicubic'; `align_corners` as of PyTorch's `interpolate`.
-    :return: (B, C, H, W) float32 on the same device.
+    :return: (B, C, H, W) float32 on the same device. What is not finite takes its neighbors with
+        it; the loops compute `BLOCK` of a row by the same values.
     """
     if images.shape[-2:] == size:
         return images
@@ -36,7 +37,7 @@ def resample(
         return F.interpolate(images, size, mode=mode, align_corners=align_corners)
     columns = _blocks(images.shape[-1], size[1], mode, align_corners)
     rows = neighbors(images.shape[-2], size[0], mode, align_corners)
-    images = room_for(images, len(rows.weights), columns.reach)
+    images = room_for(images, len(rows.weights), columns.weights.shape[1])
     resampled = torch.empty(*images.shape[:2], *size)
     for image, target in one_by_one(images.flatten(0, 1), resampled.flatten(0, 1)):
         in_bands(loops.resample, size[0], image, *columns, *rows, target)
@@ -55,11 +56,6 @@ class Blocks(NamedTuple):
 
     first: np.ndarray  # (N,) int64, the first value of each block
     weights: np.ndarray  # (N, R, BLOCK) float32; R is a multiple of 4
-
-    @property
-    def reach(self) -> int:
-        """R."""
-        return self.weights.shape[1]
 
 
 @lru_cache(maxsize=32)
