@@ -109,8 +109,8 @@ class Finisher:
         where metres are not what the network gave; `rays`, (2, H, W) of a calibrated camera;
         `spare PRODUCT`, bytes that it may be written to (`bands.room`); `gray` and `before`, what
         `steady.calm` gave of the last image. The products come by their names, clouds organized;
-        with `depth_steadiness` 'gray' and 'before' for the next image come too. Who runs it
-        `at_once` saves time.
+        with `depth_steadiness` 'gray' and 'before' for the next image come too. On a CPU who
+        runs it `at_once` saves time: the loops of the first step then run in the second.
         """
         steps = {'cleanup': partial(self._clean, order), 'points': partial(self._lay_out, order)}
         return Program('finish', order, steps)

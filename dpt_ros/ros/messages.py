@@ -15,7 +15,7 @@ import sys
 from typing import NamedTuple
 
 import cv2
-from dpt_ros.perception.camera import Camera
+from dpt_ros.perception.camera import Camera, DISTORTIONS
 from dpt_ros.perception.points import FIELDS, LABEL_FIELDS, POINT_STEP
 from dpt_ros.ros.headers import count_scans, most_pixels, picture_size
 import numpy as np
@@ -23,6 +23,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from std_msgs.msg import Header
 
 MAX_PIXELS = 25_000_000  # of an image; what the largest cameras of robots have
+MOST_COEFFICIENTS = max(max(counts) for counts in DISTORTIONS.values())
+LONGEST_NAME = 100  # of a distortion model
 MAX_SCANS = 20  # of a JPEG; progressive ones have about ten, and each costs a pass over the pixels
 
 # encoding -> channels, bytes a channel, OpenCV's conversion to RGB (None: it is RGB).
@@ -383,6 +385,17 @@ def _rows(image: Image, rows: int, used: int) -> np.ndarray:
 
 
 def _told(info: CameraInfo) -> _Told:
+    """Take down what is said, which may be remembered: so it must not be of any length."""
+    if len(info.d) > MOST_COEFFICIENTS:
+        raise ValueError(
+            f'camera_info has {len(info.d)} coefficients of distortion, and no model more than '
+            f'{MOST_COEFFICIENTS}: calibrate the camera'
+        )
+    if len(info.distortion_model) > LONGEST_NAME:
+        raise ValueError(
+            f'camera_info names the distortion model {_brief(info.distortion_model)}, of '
+            f'{len(info.distortion_model)} characters: calibrate the camera'
+        )
     roi = info.roi
     return _Told(
         whole=(info.width, info.height),

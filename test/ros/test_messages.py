@@ -644,6 +644,14 @@ def test_the_info_of_maps_has_their_size_and_the_header_given():
     assert made.header is HEADER
 
 
+@pytest.mark.parametrize('use', ['K', 'P'])
+def test_an_info_that_would_fill_the_memory_is_refused(use: str):
+    with pytest.raises(ValueError, match='15 coefficients'):
+        decode_camera(info(d=[0.0] * 15), 640, 480, use)
+    with pytest.raises(ValueError, match='of 1000 characters'):
+        decode_camera(info(d=[], distortion_model=1000 * 'x'), 640, 480, use)
+
+
 def test_each_info_of_the_same_maps_has_a_header_of_its_own():
     other = Header(frame_id='another')
     made = [encode_camera_info(each, info(), (640, 480), (320, 240)) for each in (HEADER, other)]
