@@ -159,7 +159,7 @@ def _share(works: list[Work]) -> None:
 
 def one_by_one(*batches: Tensor) -> Iterator[tuple[np.ndarray, ...]]:
     """Take batches, (B, ...), apart: for each image arrays as `in_bands` makes them of tensors."""
-    return zip(*(batch.contiguous().numpy() for batch in batches), strict=True)
+    return zip(*_arrays(batches), strict=True)
 
 
 def _arrays(arguments: Iterable[Any]) -> list[Any]:

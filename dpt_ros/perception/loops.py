@@ -99,9 +99,8 @@ def resample(first, last, values, across, blocks, down, of_rows, resampled):
     :param across: and `blocks`, `down` and `of_rows`: see `classify`.
     :param resampled: (H, W) float32, written.
     """
-    taps, width = len(of_rows), resampled.shape[1]
-    ring, done = len(of_rows) + 1, 0
-    wide = buffer(ring * len(across) * BLOCK).reshape(ring, -1)
+    taps, width, done = len(of_rows), resampled.shape[1], 0
+    wide = buffer((taps + 1) * len(across) * BLOCK).reshape(taps + 1, -1)
     for y in range(first, last):
         done = max(done, down[y])
         while done < down[y] + taps:
@@ -125,7 +124,7 @@ def feed(first, last, image, across, of_columns, down, of_rows, offset, factor, 
     for y in range(first, last):
         at = down[y]
         four = image[at], image[at + 1], image[at + 2], image[at + 3]
-        _weigh_rows(*four, of_rows[:, y], colors, len(colors))
+        _add_rows(*four, of_rows[:, y], True, colors, len(colors))
         _normalize(colors, across, of_columns, offset, factor, fed[y])
 
 
@@ -179,10 +178,9 @@ def _begin_block(one, other, weights, wide, next_wide):
     a, b, c, d = one[0], one[1], one[2], one[3]
     e, f, g, h = other[0], other[1], other[2], other[3]
     for n in range(BLOCK):
-        p, q = weights[n], weights[n + BLOCK]
-        r, s = weights[n + 2 * BLOCK], weights[n + 3 * BLOCK]
-        wide[n] = a * p + b * q + c * r + d * s
-        next_wide[n] = e * p + f * q + g * r + h * s
+        four = weights[n], weights[n + BLOCK], weights[n + 2 * BLOCK], weights[n + 3 * BLOCK]
+        wide[n] = _dot(a, b, c, d, four)
+        next_wide[n] = _dot(e, f, g, h, four)
 
 
 @inner
@@ -191,23 +189,25 @@ def _add_to_block(one, other, weights, wide, next_wide):
     a, b, c, d = one[0], one[1], one[2], one[3]
     e, f, g, h = other[0], other[1], other[2], other[3]
     for n in range(BLOCK):
-        p, q = weights[n], weights[n + BLOCK]
-        r, s = weights[n + 2 * BLOCK], weights[n + 3 * BLOCK]
-        wide[n] += a * p + b * q + c * r + d * s
-        next_wide[n] += e * p + f * q + g * r + h * s
+        four = weights[n], weights[n + BLOCK], weights[n + 2 * BLOCK], weights[n + 3 * BLOCK]
+        wide[n] += _dot(a, b, c, d, four)
+        next_wide[n] += _dot(e, f, g, h, four)
+
+
+@inner
+def _dot(a, b, c, d, weights):
+    return a * weights[0] + b * weights[1] + c * weights[2] + d * weights[3]
 
 
 @inner
 def _sum_rows(ring, first, taps, left, fine, count):
     """Make `fine` of T rows from `first` on, weighted, `left` pixels from where they begin."""
     rows = len(ring)
-    a, b, c, d = first % rows, (first + 1) % rows, (first + 2) % rows, (first + 3) % rows
-    _weigh_rows(ring[a][left:], ring[b][left:], ring[c][left:], ring[d][left:], taps, fine, count)
-    for t in range(4, len(taps), 4):
+    for t in range(0, len(taps), 4):
         row = first + t
         a, b, c, d = row % rows, (row + 1) % rows, (row + 2) % rows, (row + 3) % rows
         four = ring[a][left:], ring[b][left:], ring[c][left:], ring[d][left:]
-        _add_rows(*four, taps[t:], fine, count)
+        _add_rows(*four, taps[t:], t == 0, fine, count)
 
 
 @inner
@@ -220,12 +220,13 @@ def _sum_rows_twice(ring, first, taps, next_taps, left, fine, next_fine, count):
 
 
 @inner
-def _weigh_rows(a, b, c, d, taps, fine, count):
-    """Make `fine` of four rows, weighted."""
+def _add_rows(a, b, c, d, taps, begin, fine, count):
+    """Add four rows, weighted, to `fine`, of which nothing counts at the begin."""
     of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
     for x in range(count):
         left = of_a * _FLOAT(a[x]) + of_b * _FLOAT(b[x])
-        fine[x] = left + of_c * _FLOAT(c[x]) + of_d * _FLOAT(d[x])
+        value = left + of_c * _FLOAT(c[x]) + of_d * _FLOAT(d[x])
+        fine[x] = value if begin else fine[x] + value
 
 
 @inner
@@ -237,15 +238,6 @@ def _weigh_rows_twice(a, b, c, d, taps, next_taps, fine, next_fine, count):
         p, q, r, s = a[x], b[x], c[x], d[x]
         fine[x] = of_a * p + of_b * q + of_c * r + of_d * s
         next_fine[x] = e * p + f * q + g * r + h * s
-
-
-@inner
-def _add_rows(a, b, c, d, taps, fine, count):
-    """Add four rows, weighted, to `fine`."""
-    of_a, of_b, of_c, of_d = taps[0], taps[1], taps[2], taps[3]
-    for x in range(count):
-        left = of_a * a[x] + of_b * b[x]
-        fine[x] += left + of_c * c[x] + of_d * d[x]
 
 
 @inner

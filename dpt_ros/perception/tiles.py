@@ -72,7 +72,7 @@ def convolve(
     if channels % LANES:  # what stands where there are no channels is computed, too, but not used
         half[:], strip[:] = 0, 0
     axes = tops, down, lefts, across
-    behind = bias, lowest, projection, offset
+    behind, sums = (bias, lowest, projection, offset), (added, more)
 
     together = -(-(last - first) // -(-(last - first) // TOGETHER))  # all runs nearly the same
     for start in range(first, last, together):
@@ -82,7 +82,6 @@ def convolve(
             part = maps, channels, channel, lanes
             _make(start, count, part, axes, between, rectified, half, strip, tiles)
             _multiply(tiles, channel, lanes, weights, products, count)
-        sums = added, more
         _finish(start, count, products, out, axes, behind, sums, half_back, square, results, depth)
 
 

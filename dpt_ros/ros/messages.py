@@ -77,7 +77,7 @@ class _Told(NamedTuple):
     """What camera_info says, for comparison with the last one, which mostly said the same."""
 
     whole: tuple[int, int]
-    binning: tuple[int, int]
+    bins: tuple[int, int]  # pixels of the sensor in one, across and down
     roi: tuple[int, int, int, int]  # from where, and how large
     distortion: str
     d: tuple[float, ...]
@@ -275,8 +275,8 @@ def encode_camera_info(
 def _info_of_maps(told: _Told, image: tuple[int, int], size: tuple[int, int]) -> CameraInfo:
     """Do that, without a header."""
     k, p = list(told.k), list(told.p)
-    across = size[0] / image[0] / max(told.binning[0], 1)
-    down = size[1] / image[1] / max(told.binning[1], 1)
+    across = size[0] / image[0] / told.bins[0]
+    down = size[1] / image[1] / told.bins[1]
 
     def center(x: float, y: float) -> tuple[float, float]:
         x, y = x - told.roi[0], y - told.roi[1]
@@ -399,7 +399,7 @@ def _told(info: CameraInfo) -> _Told:
     roi = info.roi
     return _Told(
         whole=(info.width, info.height),
-        binning=(info.binning_x, info.binning_y),
+        bins=(max(info.binning_x, 1), max(info.binning_y, 1)),
         roi=(roi.x_offset, roi.y_offset, roi.width, roi.height),
         distortion=info.distortion_model,
         d=tuple(info.d),
@@ -418,7 +418,7 @@ def _camera(told: _Told, width: int, height: int, use: str) -> Camera | None:
     if matrix[0] == 0:
         return None
     part = (told.roi[2] or told.whole[0], told.roi[3] or told.whole[1])
-    bins = (max(told.binning[0], 1), max(told.binning[1], 1))
+    bins = told.bins
     if (part[0] // bins[0], part[1] // bins[1]) != (width, height):
         raise ValueError(
             f'camera_info is of {part[0] // bins[0]}x{part[1] // bins[1]} pixels but the image of '
