@@ -6,6 +6,7 @@ CPU and is captured on a GPU.
 """
 
 from collections.abc import Callable, Collection
+from hashlib import sha256
 import os
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +19,7 @@ from torch import Tensor
 
 SIZES = 8  # forms of input that one network is compiled for, PyTorch's own bound
 CACHE = Path('~/.cache/dpt_ros/compiled')  # unless TORCHINDUCTOR_CACHE_DIR says where
+ENGINES = 4 << 30  # bytes that the engines of one network may take on disk
 
 
 class Log(Protocol):
@@ -42,10 +44,11 @@ class Compiled:
         :param backend: of `torch.compile`.
         :param fall_back: called with what runs eager, and why, where compiling fails.
         """
-        os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(CACHE.expanduser()))
+        folder = Path(os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(CACHE.expanduser())))
         os.environ.setdefault('TORCHINDUCTOR_FX_GRAPH_CACHE', '1')
+        options = _options_of_tensorrt(network, folder) if backend == 'tensorrt' else None
         self._network, self._log, self._fall_back = network, log, fall_back
-        self._compiled = torch.compile(network, backend=backend, dynamic=False)
+        self._compiled = torch.compile(network, backend=backend, dynamic=False, options=options)
         self._works: dict[tuple, bool] = {}  # by form of input: whether it could be compiled
 
     def __call__(self, image: Tensor, wanted: Collection[str]) -> Tensors:
@@ -67,8 +70,39 @@ class Compiled:
         except Exception as error:
             raw = self._network(image, wanted)  # which raises what is wrong with the image itself
             self._works[form] = False
-            self._fall_back(what, error)
+            self._fall_back(what, getattr(error, 'inner_exception', error))  # of the backend
         else:
             self._works[form] = True
             self._log.info(f'compiled {what} in {perf_counter() - started:.1f} s')
         return raw
+
+
+def _options_of_tensorrt(network: DPT, folder: Path) -> dict[str, Any]:
+    """
+    Have Torch-TensorRT compute in the types that the network has, fail aloud, and keep engines.
+
+    It would keep them where everybody may write, and knows one again by its operations alone, not
+    by their numbers: so each network has a folder, and with each GPU and PyTorch another.
+    """
+    kept = folder / 'tensorrt' / _fingerprint(network)
+    return {
+        'use_explicit_typing': True,
+        'pass_through_build_failures': True,
+        'cache_built_engines': True,
+        'reuse_cached_engines': True,
+        'immutable_weights': False,  # an engine is kept without weights
+        'engine_cache_dir': str(kept),
+        'engine_cache_size': ENGINES,
+        'timing_cache_path': str(kept / 'timing_cache.bin'),
+    }
+
+
+def _fingerprint(network: DPT) -> str:
+    """Return what tells a network, on its device and with this PyTorch, from all others."""
+    device = next(network.parameters()).device
+    where = torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
+    digest = sha256(f'{torch.__version__} {where} {network}'.encode())
+    for name, values in network.state_dict().items():
+        digest.update(f'{name} {values.dtype}'.encode())
+        digest.update(values.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]

@@ -1,5 +1,6 @@
 """A network compiled by size: told, kept on disk, and eager where that fails."""
 
+from collections.abc import Callable
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from dpt_ros.zoo.store import load
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.backends import registry
 
 CPU = torch.device('cpu')
 LOG = logging.getLogger('dpt_ros')
@@ -120,3 +122,60 @@ def test_the_runtime_compiles_a_network_and_keeps_it_on_disk(
     assert runtime.state == 'compile'
     assert len(said(caplog)) == 2
     assert any(cache.rglob('*.so'))
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Put a function in the place of Torch-TensorRT's backend."""
+
+    def put(build: Any) -> None:
+        monkeypatch.setitem(registry._BACKENDS, 'tensorrt', None)
+        monkeypatch.setitem(registry._COMPILER_FNS, 'tensorrt', build)
+
+    return put
+
+
+def test_tensorrt_keeps_engines_in_a_folder_of_the_network(
+    tensorrt: Callable[[Any], None], cache: Path
+):
+    folders: list[Path] = []
+
+    def build(graph: torch.fx.GraphModule, _: list[Tensor], *, options: dict[str, Any]) -> Any:
+        assert options['cache_built_engines'] and options['reuse_cached_engines']
+        folders.append(Path(options['engine_cache_dir']))
+        assert Path(options['timing_cache_path']).parent == folders[-1]
+        return graph.forward
+
+    tensorrt(build)
+    small, twin, other = Small(), Small(), Small()
+    twin.load_state_dict(small.state_dict())
+    kinds = (small, torch.float32), (twin, torch.float32), (other, torch.float32)
+    for network, dtype in (*kinds, (small, torch.bfloat16)):
+        torch.compiler.reset()
+        runtime = Runtime('tensorrt')
+        Network(network, CPU, dtype, runtime)(images(), {'depth'})
+        assert runtime.state == 'tensorrt'
+    first, again, of_other_weights, of_another_type = folders
+    assert first == again  # by a next start, too
+    assert len({first, of_other_weights, of_another_type}) == 3
+    assert all(folder.is_relative_to(cache) for folder in folders)
+
+
+@torch.inference_mode()
+def test_what_tensorrt_cannot_build_runs_eager_and_is_told(
+    tensorrt: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+):
+    def fail(*_: object, options: dict[str, Any]) -> object:
+        assert options['pass_through_build_failures']
+        raise AssertionError('no converter for aten.gelu')
+
+    tensorrt(fail)
+    small, runtime = Small(), Runtime('tensorrt')
+    network = Network(small, CPU, torch.float32, runtime)
+    found = network(images(), {'depth'})['depth']
+    assert torch.equal(found, small(images(), {'depth'})['depth'])
+    fault = (
+        'the network for 1 of 64x64, depth runs eager: AssertionError: no converter for aten.gelu'
+    )
+    assert runtime.state == f'tensorrt; {fault}'
+    assert said(caplog)[-1] == f'runtime tensorrt: {fault}'
