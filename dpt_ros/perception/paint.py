@@ -86,14 +86,14 @@ def millimetres(depth: Tensor, spare: Tensor | None = None) -> Tensor:
 
     :param depth: (H, W) float32, not negative.
     :param spare: memory for the result, see `bands.room`.
-    :return: (H, W) integers that fit 16 bits; 0: not finite, or 65.535 m and more.
+    :return: (H, W) uint16; 0: not finite, or 65.535 m and more.
     """
     if loops := loops_for(depth):
         whole = room(spare, *depth.shape, dtype=torch.uint16)
         in_bands(loops.round_millimetres, len(depth), depth, whole)
         return whole
     rounded = (depth * 1000).nan_to_num_(0, 0, 0).round_()
-    return rounded.masked_fill_(rounded >= 65535, 0).int()
+    return rounded.masked_fill_(rounded >= 65535, 0).to(torch.uint16)
 
 
 def fill(depth: Tensor, value: float, spare: Tensor | None = None) -> Tensor:

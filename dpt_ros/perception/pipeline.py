@@ -23,7 +23,7 @@ from dpt_ros.perception.scale.ground import Vector
 from dpt_ros.perception.scale.scaler import check_mode, GROUND, Reference, Scaler, Settings, Sight
 from dpt_ros.perception.scale.tracker import Scale
 from dpt_ros.perception.steady import Steadiness
-from dpt_ros.perception.transfer import download, finish_download, to_numpy, Upload
+from dpt_ros.perception.transfer import Download, Upload
 from dpt_ros.zoo.checkpoints import RelativeDepth
 from dpt_ros.zoo.labels import Labels
 from dpt_ros.zoo.store import Trained
@@ -106,7 +106,8 @@ class Perception:
             self._resize = resize_rule(depth.checkpoint, network_side)
             seen = self._networks.resize_of('depth')
         self._finisher = Finisher(self._networks.labels, seen, device)
-        self._upload, self._steady = Upload(device), Steadiness()
+        self._upload, self._download = Upload(device), Download(device, self.runtime.log)
+        self._steady = Steadiness()
         self._rays = lru_cache(maxsize=8)(
             lambda camera: torch.from_numpy(camera.rays()).permute(2, 0, 1).contiguous().to(device)
         )
@@ -192,13 +193,13 @@ class Perception:
                 with stage(seconds, 'points'):
                     finished['points'] = compact(finished['points'])
             with stage(seconds, 'download'):
-                down.append(download(finished, copied=self.runtime.reuses))
+                down.append(self._download(finished, frame.spare, reused=self.runtime.reuses))
             results.append(Result(frame, width, height, camera, {}, seconds, given, scale))
         with stage(seconds, 'download'):
-            finish_download(self.device)
+            self._download.finish()
             self._check(believable, frames)
             for result, values in zip(results, down, strict=True):
-                result.products = {name: to_numpy(value) for name, value in values.items()}
+                result.products = {name: value.numpy() for name, value in values.items()}
         for source, last in calmed.items():
             self._steady.keep(source, *last)
         return results

@@ -171,7 +171,7 @@ class Finisher:
                 )
         if labels is not None:
             if 'labels' in wanted:
-                products['labels'] = labels
+                products['labels'] = labels if labels.itemsize == 1 else labels.to(torch.uint16)
             if 'confidence' in wanted:
                 products['confidence'] = quantize(maps['confidence'], spare('confidence'))
             if 'overlay' in wanted and self._labels is not None:

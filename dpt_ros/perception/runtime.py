@@ -136,7 +136,7 @@ class Runtime:
         :param crew: who runs networks; None: all threads that PyTorch has, together.
         """
         self.name = name
-        self._log: Log = logging.getLogger('dpt_ros') if log is None else log
+        self.log: Log = logging.getLogger('dpt_ros') if log is None else log
         self._capture, self._crew, self._eager = capture, crew, ''
         self._captured: OrderedDict[object, Captured | None] = OrderedDict()
 
@@ -196,13 +196,13 @@ class Runtime:
             use_products(network)
             use_lean_blocks(network)
             return network
-        return Compiled(network, BACKENDS[self.name], self._log, self.fall_back)
+        return Compiled(network, BACKENDS[self.name], self.log, self.fall_back)
 
     def fall_back(self, what: str, error: Exception) -> None:
         """Tell that something runs eager, and why."""
         reason = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
         self._eager = f'{what} runs eager: {reason}'
-        self._log.warning(f'runtime {self.name}: {self._eager}')
+        self.log.warning(f'runtime {self.name}: {self._eager}')
 
 
 class Network:

@@ -1,12 +1,16 @@
 """
 One copy up and one copy down.
 
-On a GPU both go through pinned memory, which the device reads and writes by itself. PyTorch
-hands pinned memory out again when nobody needs it any more, so it does not grow with frames.
+On a GPU both go through pinned memory, which the device reads and writes by itself: up from a
+copy of the images, down into the messages where those are there. What else is needed PyTorch hands
+out again when nobody has it any more, so it does not grow with frames.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from dpt_ros.perception.bands import room
+from dpt_ros.perception.compiled import Log
+from dpt_ros.perception.pinned import Pins
 from dpt_ros.perception.program import Tensors
 import numpy as np
 import torch
@@ -40,30 +44,41 @@ class Upload:
         return pixels
 
 
-def download(values: Tensors, *, copied: bool) -> Tensors:
-    """
-    Bring tensors to the host, contiguous; after a GPU `finish_download` must follow.
+class Download:
+    """Brings products from one device to the host."""
 
-    :param copied: they are written again, so on a CPU, too, a copy is needed.
-    """
-    return {name: _down(tensor, copied) for name, tensor in values.items()}
+    def __init__(self, device: torch.device, log: Log):
+        """Have nothing under way; the log is told once if messages cannot be pinned."""
+        self._device = device
+        self._pin = Pins(device, log) if device.type == 'cuda' else None
+        self._under_way: list[Tensor] = []  # which nobody may free before it is written
 
+    def __call__(
+        self, values: Tensors, spare: Mapping[str, np.ndarray], *, reused: bool
+    ) -> Tensors:
+        """
+        Bring tensors to the host, contiguous; `finish` must follow.
 
-def _down(tensor: Tensor, copied: bool) -> Tensor:
-    if tensor.device.type == 'cpu':
-        kept = tensor.contiguous()
-        return kept.clone() if copied and kept is tensor else kept
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor, non_blocking=True)
+        :param spare: by name, bytes that nobody needs any more: a tensor of as many goes there.
+        :param reused: the tensors are written again, so on a CPU, too, a copy is needed.
+        """
+        if self._pin is None and not reused:
+            return {name: tensor.contiguous() for name, tensor in values.items()}
+        down = {name: self._place(tensor, spare.get(name)) for name, tensor in values.items()}
+        self._under_way += down.values()
+        for name, place in down.items():
+            place.copy_(values[name], non_blocking=True)
+        return down
 
+    def _place(self, tensor: Tensor, spare: np.ndarray | None) -> Tensor:
+        """Return memory of the host for a tensor."""
+        shape, kind, pin = tensor.shape, tensor.dtype, self._pin
+        if spare is not None and spare.nbytes == tensor.nbytes and (pin is None or pin(spare)):
+            return room(torch.from_numpy(spare), *shape, dtype=kind)
+        return torch.empty(shape, dtype=kind, pin_memory=pin is not None)
 
-def finish_download(device: torch.device) -> None:
-    """Wait until all is down."""
-    if device.type == 'cuda':
-        torch.cuda.current_stream(device).synchronize()
-
-
-def to_numpy(values: Tensor) -> np.ndarray:
-    """View a finished product; integers that torch has no name for are narrowed."""
-    array = values.numpy()
-    return array.astype(np.uint16) if array.dtype == np.int32 else array
+    def finish(self) -> None:
+        """Wait until all is down."""
+        if self._device.type == 'cuda':
+            torch.cuda.current_stream(self._device).synchronize()
+        self._under_way.clear()

@@ -10,7 +10,6 @@ from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.paint import millimetres
 from dpt_ros.perception.pipeline import Frame, Perception, Result
 from dpt_ros.perception.runtime import choose_device, choose_precision
-from dpt_ros.perception.transfer import to_numpy
 from dpt_ros.ros.parameters import options, Parameters
 from dpt_ros.tools.sources import read_file
 from dpt_ros.zoo.labels import Labels
@@ -133,7 +132,7 @@ def encode(result: Result, labels: Labels | None) -> Iterator[tuple[str, tuple[s
     if 'depth' in products:
         depth = products['depth']
         yield 'depth', ('_depth.npy', encode_npy(depth))
-        narrow = to_numpy(millimetres(torch.from_numpy(depth)))
+        narrow = millimetres(torch.from_numpy(depth)).numpy()
         yield 'depth_png', ('_depth.png', encode_png(narrow))
     if 'inverse_depth' in products:
         values = products['inverse_depth']

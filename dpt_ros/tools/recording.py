@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 from dpt_ros.perception.paint import millimetres
-from dpt_ros.perception.transfer import to_numpy
 from dpt_ros.ros.messages import decode_compressed, decode_depth, decode_image
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ def unpack(
     for rgb, metres in _pairs(bag, image, depth):
         name = partial / f'frame-{next(numbers):06d}'
         cv2.imwrite(f'{name}.color.png', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-        narrow = to_numpy(millimetres(torch.from_numpy(metres)))
+        narrow = millimetres(torch.from_numpy(metres)).numpy()
         cv2.imwrite(f'{name}.depth.png', narrow)
         if show is not None:
             show(1)

@@ -5,6 +5,7 @@ It has what can go wrong with graphs: inputs and outputs that stand still, memor
 again, sizes that change. What PyTorch makes of it on a device is for the tests marked `gpu`.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -85,9 +86,9 @@ def same(found: Sequence[Result], wanted: Sequence[Result]) -> None:
     """Check that all products are there and equal to the last bit."""
     for one, other in zip(found, wanted, strict=True):
         assert one.products.keys() == other.products.keys()
-        for name, array in one.products.items():
-            assert array.dtype == other.products[name].dtype
-            bits = array.view(np.uint8), other.products[name].view(np.uint8)
+        for name, values in one.products.items():
+            assert values.dtype == other.products[name].dtype
+            bits = values.view(np.uint8), other.products[name].view(np.uint8)
             np.testing.assert_array_equal(*bits)
         assert repr(one.scale) == repr(other.scale)
 
@@ -133,8 +134,41 @@ def test_what_a_frame_gave_is_not_written_to_by_the_next_one():
     kept = [{name: array.copy() for name, array in one.products.items()} for one in first]
     captured(frames(2, seed=1), captured.products, CHOSEN)
     for one, products in zip(first, kept, strict=True):
-        for name, array in one.products.items():
-            np.testing.assert_array_equal(array, products[name])
+        for name, values in one.products.items():
+            np.testing.assert_array_equal(values, products[name])
+
+
+def spared(given: Sequence[Frame], like: Sequence[Result], longer: int = 0) -> list[Frame]:
+    """Give each frame the memory that its products take, as that of messages."""
+    spares = [
+        {name: array('B', bytes(values.nbytes + longer)) for name, values in one.products.items()}
+        for one in like
+    ]
+    views = [{n: np.frombuffer(data, np.uint8) for n, data in spare.items()} for spare in spares]
+    return [replace(frame, spare=view) for frame, view in zip(given, views, strict=True)]
+
+
+@pytest.mark.parametrize('change', [{}, {'depth_encoding': '16UC1'}], ids=['metres', 'mm'])
+def test_what_comes_down_goes_straight_to_the_memory_of_messages(change: dict):
+    chosen = replace(CHOSEN, **change)
+    captured, eager = perceive(Captures()), perceive()
+    for seed in range(3):
+        given = frames(2, seed)
+        wanted = eager(given, eager.products, chosen)
+        given = spared(given, wanted)
+        found = captured(given, captured.products, chosen)
+        same(found, wanted)
+        for frame, one in zip(given, found, strict=True):
+            for name, values in one.products.items():
+                assert np.shares_memory(values, frame.spare[name]), name
+
+
+def test_memory_of_another_size_is_left_as_it_is():
+    captured, eager, given = perceive(Captures()), perceive(), frames(2)
+    wanted = eager(given, eager.products, CHOSEN)
+    given = spared(given, wanted, longer=4)
+    same(captured(given, captured.products, CHOSEN), wanted)
+    assert not any(memory.any() for frame in given for memory in frame.spare.values())
 
 
 def test_the_past_of_a_camera_is_not_written_to_by_the_others():
@@ -271,9 +305,13 @@ def test_a_graph_of_a_gpu_is_its_eager_run(batch: int):
     eager = perceive(device=device)
     for seed, size in enumerate([(80, 60), (64, 48), (80, 60)]):
         given = frames(batch, seed, size)
-        found = captured(given, captured.products, CHOSEN)
         wanted = eager(given, eager.products, CHOSEN)
-        for one, other in zip(found, wanted, strict=True):
+        given = spared(given, wanted)
+        found = captured(given, captured.products, CHOSEN)
+        for frame, one, other in zip(given, found, wanted, strict=True):
             np.testing.assert_allclose(one.products['depth'], other.products['depth'], rtol=1e-4)
             assert (one.products['labels'] == other.products['labels']).mean() > 0.999
+            for name, values in one.products.items():
+                assert np.shares_memory(values, frame.spare[name])
+                assert torch.from_numpy(frame.spare[name]).is_pinned()
     assert captured.runtime.state == 'graph'
