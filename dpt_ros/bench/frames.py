@@ -87,7 +87,7 @@ def bench_frames(
     Measure frames of each size with all outputs, ours and the baseline's in turn.
 
     :param sizes: (width, height) of the images.
-    :param runtime: of ours, one of `RUNTIMES`; with 'graph' the network is told as part of 'see'.
+    :param runtime: of ours, one of `RUNTIMES`; a graph counts as network with all that is in it.
     :return: by WIDTHxHEIGHT: `stages`, `around_ms` (all but the network), `baseline` and
         `around_ratio`, the baseline's time around the network over ours.
     """
@@ -120,7 +120,7 @@ def _bench_size(
             theirs.append((total, inside))
         show()
     stages = summarize(runs, moved)
-    network = 'network' if 'network' in stages else 'see'
+    network = 'network' if 'network' in stages else 'see and finish'
     around = np.array([run['total'] - run[network] for run in runs]) * 1e3
     around_theirs = np.array([total - inside for total, inside in theirs]) * 1e3
     return {

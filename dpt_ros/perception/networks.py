@@ -22,6 +22,8 @@ from dpt_ros.zoo.store import Trained
 import torch
 from torch import Tensor
 
+BELIEVABLE = ' believable'  # how the names of flags end
+
 
 @dataclass(frozen=True)
 class Look:
@@ -85,7 +87,8 @@ class Networks:
         Return the way from `pixels`, (B, h, w, 3) uint8, to the maps wanted, (B, H, W) each.
 
         They are called 'own' (what `depth_of_weights` gives), 'labels', 'confidence' and, if the
-        labels have it, 'sky'; and for each task 'TASK believable', (B,) bool.
+        labels have it, 'sky'; for each task there is 'TASK believable', (B,) bool. What is given
+        stands beside them.
         """
         passes = [one for one in self.passes if one.tasks & look.tasks]
         steps = {
@@ -102,24 +105,28 @@ class Networks:
         prepared = feed(images.permute(0, 2, 3, 1), one.entry, Resize(columns, rows, multiple=1))
         return one.network(prepared, {'segmentation'})['segmentation'].float()
 
-    def _run(self, passes: Sequence[_Pass], tasks: frozenset[str], images: Tensors) -> Tensors:
-        """Run each backbone once, all of its tasks in one pass."""
+    def _run(self, passes: Sequence[_Pass], tasks: frozenset[str], given: Tensors) -> Tensors:
+        """Run each backbone once, all of its tasks in one pass: 'raw TASK'."""
+        rest = dict(given)
+        images = [rest.pop(f'input {number}') for number in range(len(passes))]
 
         def run(share: slice) -> Tensors:
             raw: Tensors = {}
-            for number, one in enumerate(passes):
-                raw |= one.network(images[str(number)][share], one.tasks & tasks)
+            for image, one in zip(images, passes, strict=True):
+                raw |= one.network(image[share], one.tasks & tasks)
             return raw
 
-        kind = tasks, *(tuple(each.shape[2:]) for each in images.values())
-        first, *others = self._runtime.share(run, len(next(iter(images.values()))), kind)
-        if not others:
-            return first
-        return {name: torch.cat([first[name], *(raw[name] for raw in others)]) for name in first}
+        kind = tasks, *(tuple(image.shape[2:]) for image in images)
+        shares = self._runtime.share(run, len(images[0]), kind)
+        for task, raw in shares[0].items():
+            parts = [share[task] for share in shares]
+            rest[f'raw {task}'] = torch.cat(parts) if len(parts) > 1 else raw
+        return rest
 
-    def _postprocess(self, look: Look, raw: Tensors) -> Tensors:
+    def _postprocess(self, look: Look, given: Tensors) -> Tensors:
         """Bring what the networks gave to the size of the outputs."""
-        maps: Tensors = {}
+        maps = dict(given)
+        raw = {task: maps.pop(f'raw {task}') for task in look.tasks}
         finite: Tensors = {}  # by task, row by row
         with at_once():
             if 'segmentation' in raw:
@@ -135,7 +142,7 @@ class Networks:
                 finite['depth'] = _find_finite(raw['depth'], every=False)
                 maps['own'] = depth_of_weights(raw['depth'], self._depth, look.size)
         for task, found in finite.items():
-            maps[f'{task} believable'] = _joined(found, every=task == 'segmentation')
+            maps[f'{task}{BELIEVABLE}'] = _joined(found, every=task == 'segmentation')
         if 'labels' in maps and look.min_confidence > 0 and self.labels is not None:
             sure = maps['confidence'] >= look.min_confidence
             maps['labels'].masked_fill_(~sure, self.labels.unlabelled)
@@ -166,10 +173,11 @@ def _joined(found: Tensor, *, every: bool) -> Tensor:
     return torch.from_numpy(rows.all(axis=1) if every else rows.any(axis=1))
 
 
-def check_believable(flags: Tensors) -> None:
-    """Refuse images of which a task has none of its flags, (B,) bool; waits for the device."""
-    for task, believable in flags.items():
-        if not all(believable.tolist()):
+def check_believable(maps: Tensors) -> None:
+    """Refuse images where a flag 'TASK believable', of any shape, is not set; waits for it."""
+    for name, flags in maps.items():
+        task = name.removesuffix(BELIEVABLE)
+        if task != name and not flags.all().item():
             raise NetworkError(
                 f'the network for {task} gave no finite number: with precision float16 set '
                 'float32 or bfloat16; else its weights are damaged, fetch them again'
@@ -185,11 +193,12 @@ def resize_rule(entry: Checkpoint, side: int) -> Resize:
 
 
 def _preprocess(passes: Sequence[_Pass], given: Tensors) -> Tensors:
-    """Make of `pixels` the input of each pass, by its number."""
-    return {
-        str(number): feed(given['pixels'], one.entry, one.resize)
+    """Make of `pixels` the input of each pass."""
+    images = {
+        f'input {number}': feed(given['pixels'], one.entry, one.resize)
         for number, one in enumerate(passes)
     }
+    return given | images
 
 
 def _networks(

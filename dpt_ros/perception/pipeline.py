@@ -3,22 +3,31 @@ A batch of camera frames in, finished maps out: the only place that runs a netwo
 
 Pixels go up as bytes, everything between happens on one device, and what comes down has the
 layout of the messages that carry it. Only products asked for are computed. There are two programs:
-the networks see the whole batch (`networks`), and each image is finished (`products`). The host
-has a say only between them, where it chooses the scale of metres.
+the networks see the batch (`networks`), and its images are finished (`products`). They run as one,
+unless the host has a say between them: where it fits the scale of metres.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from dpt_ros.perception.bands import at_once
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.classify import among
 from dpt_ros.perception.networks import check_believable, Look, Networks, resize_rule
 from dpt_ros.perception.preprocess import network_size
-from dpt_ros.perception.products import compact, Finisher, METRES, Options, Order, PRODUCTS
+from dpt_ros.perception.products import (
+    as_image,
+    compact,
+    Finisher,
+    METRES,
+    of_image,
+    Options,
+    Order,
+    PAST,
+    PRODUCTS,
+)
 from dpt_ros.perception.program import stage, Tensors
-from dpt_ros.perception.runtime import NetworkError, Runtime
+from dpt_ros.perception.runtime import Runtime
 from dpt_ros.perception.scale.ground import Vector
 from dpt_ros.perception.scale.scaler import check_mode, GROUND, Reference, Scaler, Settings, Sight
 from dpt_ros.perception.scale.tracker import Scale
@@ -151,58 +160,74 @@ class Perception:
         :return: one result a frame, in their order. Arrays are the caller's to keep.
         :raises NetworkError: if a network gave nothing to be believed of one of the frames.
         """
+        try:
+            return self._perceive(frames, wanted, options)
+        except Exception:
+            if self._depth is not None:
+                for frame in frames:  # what they would have told is lost
+                    self._scaler.tell_again(frame.source)
+            raise
+
+    def _perceive(
+        self, frames: Sequence[Frame], wanted: Collection[str], options: Options
+    ) -> list[Result]:
         available = self.available(options)
         wanted = available.intersection(wanted)
         seconds: dict[str, float] = {}
         with stage(seconds, 'upload'):
             pixels = self._upload([frame.pixels for frame in frames])
+        given = {'pixels': pixels}
         height, width = (max(1, side // options.output_decimation) for side in pixels.shape[1:3])
-        maps: Tensors = {}
+        see = None
         if tasks := self._tasks(wanted, options):
             look = Look(tasks, (height, width), options.segmentation_min_confidence)
-            maps = self.runtime(self._networks.program(look), {'pixels': pixels}, seconds)
-        believable = {task: maps.pop(f'{task} believable') for task in tasks}
-        scales: Sequence[Scale | None] = [None] * len(frames)
-        if wanted & METRES:
-            known = self._known_scales(frames, pixels, options)
-            if known is None:
-                with stage(seconds, 'scale'):
-                    self._check(believable, frames)  # a fit waits for the maps anyway
-                    known = self._fitted_scales(frames, maps, options)
-            scales = known
-        results, down = list[Result](), list[Tensors]()
-        calmed: dict[str, tuple[Tensor, Tensor]] = {}
+            see = self._networks.program(look)
+        known = self._known_scales(frames, pixels, options) if wanted & METRES else None
+        scales: Sequence[Scale | None] = known or [None] * len(frames)
+        if see is not None and known is None and wanted & METRES:
+            given, see = self.runtime(see, given, seconds), None
+            with stage(seconds, 'scale'):
+                check_believable(given)  # a fit waits for the maps anyway
+                scales = self._fitted_scales(frames, given, options)
+        results, orders = list[Result](), list[Order]()
         for index, (frame, scale) in enumerate(zip(frames, scales, strict=True)):
             camera = frame.camera and frame.camera.resized(width, height)
-            given = available
-            if scale is not None and scale.lost:
-                given = available - METRES
-            its_wanted = wanted & given
+            lost = scale is not None and scale.lost
+            its = available - METRES if lost else available
+            its_wanted = wanted & its
             if camera is None:
                 its_wanted -= {'points'}
-            order = Order(its_wanted, (height, width), options)
-            inputs = self._inputs(frame, camera, scale, order)
-            inputs |= {'pixels': pixels[index]} | {n: values[index] for n, values in maps.items()}
-            with at_once():
-                finished = self.runtime(self._finisher.program(order), inputs, seconds)
-            if 'before' in finished:
-                gray, depth = finished.pop('gray'), finished.pop('before')
+            orders.append(Order(its_wanted, (height, width), options))
+            given |= as_image(self._inputs(frame, camera, scale, orders[-1]), index)
+            results.append(Result(frame, width, height, camera, {}, seconds, its, scale))
+        finish = self._finisher.program(tuple(orders))
+        finished = self.runtime(finish if see is None else see.then(finish), given, seconds)
+        self._bring_down(results, finished, options)
+        return results
+
+    def _bring_down(self, results: Sequence[Result], finished: Tensors, options: Options) -> None:
+        """Give each result its products, and keep what the next frame of its camera needs."""
+        seconds, down = results[0].seconds, list[Tensors]()
+        calmed: dict[str, tuple[Tensor, Tensor]] = {}
+        for index, result in enumerate(results):
+            products, frame = of_image(finished, index), result.frame
+            if 'before' in products:
+                gray, depth = (products.pop(name) for name in PAST)
                 # Who gets the depth may write to it, and a graph writes to both.
                 calmed[frame.source] = gray.clone(), depth.clone()
-            if 'points' in finished and not options.points_organized:
+            if 'points' in products and not options.points_organized:
                 with stage(seconds, 'points'):
-                    finished['points'] = compact(finished['points'])
+                    products['points'] = compact(products['points'])
             with stage(seconds, 'download'):
-                down.append(self._download(finished, frame.spare, reused=self.runtime.reuses))
-            results.append(Result(frame, width, height, camera, {}, seconds, given, scale))
+                reused = self.runtime.reuses
+                down.append(self._download(products, frame.spare, reused=reused))
         with stage(seconds, 'download'):
             self._download.finish()
-            self._check(believable, frames)
-            for result, values in zip(results, down, strict=True):
-                result.products = {name: value.numpy() for name, value in values.items()}
+            for result, products in zip(results, down, strict=True):
+                check_believable(products)
+                result.products = {n: v.numpy() for n, v in products.items() if n in PRODUCTS}
         for source, last in calmed.items():
             self._steady.keep(source, *last)
-        return results
 
     @torch.inference_mode()
     def scores(self, images: Tensor) -> Tensor:
@@ -293,16 +318,6 @@ class Perception:
         elif (last := self._steady.last(frame.source, order.size)) is not None:
             inputs['gray'], inputs['before'] = last
         return inputs
-
-    def _check(self, believable: Tensors, frames: Sequence[Frame]) -> None:
-        """Refuse a batch that holds what cannot be believed; waits for the device."""
-        try:
-            check_believable(believable)
-        except NetworkError:
-            if self._depth is not None:
-                for frame in frames:
-                    self._scaler.tell_again(frame.source)
-            raise
 
     def _ground(self, options: Options) -> tuple[int, ...]:
         """Return the classes that are ground."""

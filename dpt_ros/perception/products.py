@@ -6,6 +6,7 @@ takes out what floats between surfaces and lays out the products. Each is a pure
 tensors that never waits for the device, so whoever runs them (`runtime`) may capture them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 import math
@@ -13,6 +14,7 @@ import math
 import cv2
 from dpt_ros.perception.bands import catch_up
 from dpt_ros.perception.cleanup import clean, cut_flying
+from dpt_ros.perception.networks import BELIEVABLE
 from dpt_ros.perception.paint import fill, millimetres, quantize, shade, tint, Tints
 from dpt_ros.perception.points import choose, pack_points
 from dpt_ros.perception.program import Program, Tensors
@@ -36,6 +38,7 @@ PRODUCTS: dict[str, frozenset[str]] = {
     'color': frozenset(),  # (H, W, 3) uint8, the image at the size of the maps
     'points': frozenset({'metres'}),  # (H, W, 8) or (N, 8) float32, `points.pack_points`
 }
+PAST = ('gray', 'before')  # of an image, for the next one; see `steady.calm`
 METRES = frozenset(name for name, needs in PRODUCTS.items() if 'metres' in needs)
 
 
@@ -100,20 +103,28 @@ class Finisher:
         red_to_blue = np.ascontiguousarray(turbo[::-1, 0, ::-1])
         self._turbo = torch.from_numpy(red_to_blue).to(device)  # near is red
 
-    def program(self, order: Order) -> Program:
+    def program(self, orders: tuple[Order, ...]) -> Program:
         """
-        Return the way to the products of an image from what is given of it.
+        Return the way to the products of a batch from what is given of it.
 
-        Given are `pixels`, (h, w, 3) uint8, and as far as they are needed and there: the maps of
-        `Networks.program`, without the batch; `factor` and `offset` of the scale, () float32,
-        where metres are not what the network gave; `rays`, (2, H, W) of a calibrated camera;
-        `spare PRODUCT`, bytes that it may be written to (`bands.room`); `gray` and `before`, what
-        `steady.calm` gave of the last image. The products come by their names, clouds organized;
-        with `depth_steadiness` 'gray' and 'before' for the next image come too. On a CPU who
-        runs it `at_once` saves time: the loops of the first step then run in the second.
+        Given are `pixels`, (B, h, w, 3) uint8, and as far as they are needed and there: the maps
+        and flags of `Networks.program`; and for each image, named as `of_image` takes them apart,
+        `factor` and `offset` of the scale, () float32, where metres are not what the network gave;
+        `rays`, (2, H, W) of a calibrated camera; `spare PRODUCT`, bytes that it may be written to
+        (`bands.room`); `gray` and `before`, what `steady.calm` gave of the last image.
+
+        For each image its products come by their names, clouds organized, with its flags; with
+        `depth_steadiness` 'gray' and 'before' for the next image come too.
+
+        :param orders: one for each image.
         """
-        steps = {'cleanup': partial(self._clean, order), 'points': partial(self._lay_out, order)}
-        return Program('finish', order, steps)
+        steps = {'cleanup': self._clean, 'points': self._lay_out}
+        return Program(
+            'finish',
+            orders,
+            {name: partial(_one_by_one, step, orders) for name, step in steps.items()},
+            frozenset(steps),
+        )
 
     def _clean(self, order: Order, given: Tensors) -> Tensors:
         """Make metres, and know what is in range; bring the image to the size of the maps."""
@@ -138,7 +149,8 @@ class Finisher:
     def _lay_out(self, order: Order, maps: Tensors) -> Tensors:
         """Turn the maps, all (H, W), into the products wanted."""
         wanted, options, colors = order.wanted, order.options, maps['colors']
-        products: Tensors = {n: maps[n] for n in ('gray', 'before') if n in maps}
+        beside = (name for name in maps if name in PAST or name.endswith(BELIEVABLE))
+        products: Tensors = {name: maps[name] for name in beside}
         depth, labels = maps.get('depth'), maps.get('labels')
 
         def spare(product: str) -> Tensor | None:
@@ -195,6 +207,28 @@ class Finisher:
     def _edge_reach(self, size: tuple[int, int]) -> int:
         """Return half the width of a depth edge as networks draw it, in pixels of the maps."""
         return max(2, round(1.5 * min(size) / self._depth_side))
+
+
+def of_image(tensors: Tensors, index: int) -> Tensors:
+    """Take from what a batch has what one image has: its part of 'NAME', and '/INDEX NAME'."""
+    mark = f'/{index} '
+    its = {name: tensor[index] for name, tensor in tensors.items() if name[0] != '/'}
+    return its | {n.removeprefix(mark): t for n, t in tensors.items() if n.startswith(mark)}
+
+
+def as_image(tensors: Tensors, index: int) -> Tensors:
+    """Name what one image has as `of_image` finds it in what its batch has."""
+    return {f'/{index} {name}': tensor for name, tensor in tensors.items()}
+
+
+def _one_by_one(
+    step: Callable[[Order, Tensors], Tensors], orders: tuple[Order, ...], given: Tensors
+) -> Tensors:
+    """Do a step of the way of one image for each image of a batch."""
+    made: Tensors = {}
+    for index, order in enumerate(orders):
+        made |= as_image(step(order, of_image(given, index)), index)
+    return made
 
 
 def compact(points: Tensor) -> Tensor:

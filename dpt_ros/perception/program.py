@@ -1,10 +1,12 @@
 """What runs on the device: pure functions of tensors, in steps."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from time import perf_counter
 
+from dpt_ros.perception.bands import at_once
 from torch import Tensor
 
 Tensors = dict[str, Tensor]  # by name
@@ -17,15 +19,27 @@ class Program:
 
     name: str
     request: Hashable  # with the name and the forms of the tensors it decides what happens
-    steps: Mapping[str, Step]  # each takes what the one before gave
+    steps: Mapping[str, Step]  # each takes what the one before gave, and hands on what it has not
+    at_once: frozenset[str] = frozenset()  # steps whose loops may wait for those of the next
 
     def __call__(self, given: Tensors, seconds: dict[str, float] | None = None) -> Tensors:
         """Run step by step; `seconds` gets the time of each, on a GPU that of handing it over."""
         seconds = {} if seconds is None else seconds
-        for name, step in self.steps.items():
-            with stage(seconds, name):
-                given = step(given)
+        for waiting, steps in groupby(self.steps.items(), lambda item: item[0] in self.at_once):
+            with at_once() if waiting else nullcontext():
+                for name, step in steps:
+                    with stage(seconds, name):
+                        given = step(given)
         return given
+
+    def then(self, other: 'Program') -> 'Program':
+        """Return a program that does what this one does, and with all that gives the other."""
+        return Program(
+            f'{self.name} and {other.name}',
+            (self.request, other.request),
+            {**self.steps, **other.steps},
+            self.at_once | other.at_once,
+        )
 
 
 @contextmanager

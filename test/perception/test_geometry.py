@@ -132,7 +132,8 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Result, CameraI
         size = max(1, width // decimation), max(1, height // decimation)
         rays = true_rays(info, use, sensor_pixels(info, size))
         depth = torch.from_numpy((DISTANCE / (rays @ NORMAL)).astype(np.float32))
-        monkeypatch.setattr(networks.Networks, '_run', lambda *_: {'depth': torch.zeros(1, 4, 4)})
+        raw = {'raw depth': torch.zeros(1, 4, 4)}
+        monkeypatch.setattr(networks.Networks, '_run', lambda *given: given[-1] | raw)
         monkeypatch.setattr(networks, 'depth_of_weights', lambda *_: depth[None].clone())
         camera = decode_camera(info, width, height, use)
         frame = Frame('', None, np.zeros((height, width, 3), np.uint8), camera)

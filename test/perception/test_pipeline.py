@@ -853,6 +853,20 @@ def test_an_image_of_which_nothing_is_believable_is_refused_and_leaves_no_trace(
         assert one.scale.notes
 
 
+def test_what_metres_are_corrected_for_is_told_by_the_next_frame_if_one_is_lost():
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError('no room for the batch')
+
+    perception = perceive(twin(focal=500.0), None)
+    hook = perception._networks.passes[0].network._network.register_forward_hook(fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        perception([frame()], {'depth'}, OPTIONS)
+    hook.remove()
+    for notes in (1, 0):
+        (found,) = perception([frame()], {'depth'}, OPTIONS)
+        assert found.scale is not None and len(found.scale.notes) == notes
+
+
 @pytest.mark.parametrize(
     'name', [n for n in vars(OPTIONS) if n.startswith('scale_') and n != 'scale_ground_classes']
 )
