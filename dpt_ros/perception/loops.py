@@ -492,7 +492,7 @@ def shade(first, last, depth, table, per_metre, painted):
     for y in range(first, last):
         _rows_of(depth[y], per_metre, rows)
         for x in range(len(rows)):
-            row = with_black[rows[x]]
+            row = with_black[_INDEX(rows[x])]
             painted[y, x, 0], painted[y, x, 1], painted[y, x, 2] = row[0], row[1], row[2]
 
 

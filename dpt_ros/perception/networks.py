@@ -177,7 +177,7 @@ def check_believable(maps: Tensors) -> None:
     """Refuse images where a flag 'TASK believable', of any shape, is not set; waits for it."""
     for name, flags in maps.items():
         task = name.removesuffix(BELIEVABLE)
-        if task != name and not flags.all().item():
+        if task != name and False in flags.flatten().tolist():
             raise NetworkError(
                 f'the network for {task} gave no finite number: with precision float16 set '
                 'float32 or bfloat16; else its weights are damaged, fetch them again'

@@ -9,7 +9,7 @@ unless the host has a say between them: where it fits the scale of metres.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.classify import among
@@ -132,7 +132,7 @@ class Perception:
         given = {'depth': self._depth, 'segmentation': self._segmentation}
         return {task: trained for task, trained in given.items() if trained is not None}
 
-    @property
+    @cached_property
     def products(self) -> frozenset[str]:
         """What these networks can give in one mode of scale or another, out of `PRODUCTS`."""
         tasks = set()

@@ -6,9 +6,8 @@ takes out what floats between surfaces and lays out the products. Each is a pure
 tensors that never waits for the device, so whoever runs them (`runtime`) may capture them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 import math
 
 import cv2
@@ -17,7 +16,7 @@ from dpt_ros.perception.cleanup import clean, cut_flying
 from dpt_ros.perception.networks import BELIEVABLE
 from dpt_ros.perception.paint import fill, millimetres, quantize, shade, tint, Tints
 from dpt_ros.perception.points import choose, pack_points
-from dpt_ros.perception.program import Program, Tensors
+from dpt_ros.perception.program import Program, Step, Tensors
 from dpt_ros.perception.scale.metres import metres_of_inverse
 from dpt_ros.perception.steady import calm
 from dpt_ros.zoo.checkpoints import Resize
@@ -118,13 +117,18 @@ class Finisher:
 
         :param orders: one for each image.
         """
-        steps = {'cleanup': self._clean, 'points': self._lay_out}
-        return Program(
-            'finish',
-            orders,
-            {name: partial(_one_by_one, step, orders) for name, step in steps.items()},
-            frozenset(steps),
-        )
+
+        def cleanup(given: Tensors) -> list[Tensors]:
+            return [self._clean(order, of_image(given, n)) for n, order in enumerate(orders)]
+
+        def points(images: list[Tensors]) -> Tensors:
+            finished: Tensors = {}
+            for index, (order, maps) in enumerate(zip(orders, images, strict=True)):
+                finished |= as_image(self._lay_out(order, maps), index)
+            return finished
+
+        steps: dict[str, Step] = {'cleanup': cleanup, 'points': points}
+        return Program('finish', orders, steps, frozenset(steps))
 
     def _clean(self, order: Order, given: Tensors) -> Tensors:
         """Make metres, and know what is in range; bring the image to the size of the maps."""
@@ -211,24 +215,18 @@ class Finisher:
 
 def of_image(tensors: Tensors, index: int) -> Tensors:
     """Take from what a batch has what one image has: its part of 'NAME', and '/INDEX NAME'."""
-    mark = f'/{index} '
-    its = {name: tensor[index] for name, tensor in tensors.items() if name[0] != '/'}
-    return its | {n.removeprefix(mark): t for n, t in tensors.items() if n.startswith(mark)}
+    mark, its = f'/{index} ', dict[str, Tensor]()
+    for name, tensor in tensors.items():
+        if name[0] != '/':
+            its[name] = tensor[index]
+        elif name.startswith(mark):
+            its[name.removeprefix(mark)] = tensor
+    return its
 
 
 def as_image(tensors: Tensors, index: int) -> Tensors:
     """Name what one image has as `of_image` finds it in what its batch has."""
     return {f'/{index} {name}': tensor for name, tensor in tensors.items()}
-
-
-def _one_by_one(
-    step: Callable[[Order, Tensors], Tensors], orders: tuple[Order, ...], given: Tensors
-) -> Tensors:
-    """Do a step of the way of one image for each image of a batch."""
-    made: Tensors = {}
-    for index, order in enumerate(orders):
-        made |= as_image(step(order, of_image(given, index)), index)
-    return made
 
 
 def compact(points: Tensor) -> Tensor:

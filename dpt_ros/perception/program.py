@@ -5,12 +5,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from time import perf_counter
+from typing import Any
 
 from dpt_ros.perception.bands import at_once
 from torch import Tensor
 
 Tensors = dict[str, Tensor]  # by name
-Step = Callable[[Tensors], Tensors]
+Step = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -19,18 +20,21 @@ class Program:
 
     name: str
     request: Hashable  # with the name and the forms of the tensors it decides what happens
-    steps: Mapping[str, Step]  # each takes what the one before gave, and hands on what it has not
+    # Each takes what the one before gave, and hands on what is not its business; tensors by name
+    # come in and go out, what is in between is theirs.
+    steps: Mapping[str, Step]
     at_once: frozenset[str] = frozenset()  # steps whose loops may wait for those of the next
 
     def __call__(self, given: Tensors, seconds: dict[str, float] | None = None) -> Tensors:
         """Run step by step; `seconds` gets the time of each, on a GPU that of handing it over."""
         seconds = {} if seconds is None else seconds
+        state: Any = given
         for waiting, steps in groupby(self.steps.items(), lambda item: item[0] in self.at_once):
             with at_once() if waiting else nullcontext():
                 for name, step in steps:
                     with stage(seconds, name):
-                        given = step(given)
-        return given
+                        state = step(state)
+        return state
 
     def then(self, other: 'Program') -> 'Program':
         """Return a program that does what this one does, and with all that gives the other."""
