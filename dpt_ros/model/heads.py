@@ -13,6 +13,8 @@ from torch.nn import functional as F
 class UpsampledConv2d(nn.Conv2d):
     """A 3x3 convolution of a map that is upsampled before: bilinear, corners aligned."""
 
+    times = 2  # as wide and high, if no size is asked for
+
     def __init__(self, inward: int, outward: int, *, bias: bool = True, relu: bool = False):
         """Map C = `inward` channels to D = `outward`, with a ReLU behind if asked for."""
         super().__init__(inward, outward, 3, padding=1, bias=bias)
@@ -21,7 +23,7 @@ class UpsampledConv2d(nn.Conv2d):
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Map (B, C, h, w) to (B, D, H, W) where (H, W) = `size`, (2 h, 2 w) by default."""
         height, width = x.shape[-2:]
-        size = size or (2 * height, 2 * width)
+        size = size or (self.times * height, self.times * width)
         x = super().forward(F.interpolate(x, size=size, mode='bilinear', align_corners=True))
         return F.relu_(x) if self.relu else x
 
@@ -31,16 +33,24 @@ class DepthHead(nn.Module):
 
     provides = 'depth'
 
-    def __init__(self, width: int, *, hidden: int = 32, bounded: bool = False):
+    def __init__(
+        self,
+        width: int,
+        *,
+        narrow: nn.Module | None = None,
+        hidden: int = 32,
+        bounded: bool = False,
+    ):
         """
         Build the paper's head over F = `width`.
 
+        :param narrow: from F channels to half as many; None: the paper's, upsampled before.
         :param hidden: channels before the last convolution.
         :param bounded: end in a sigmoid, for weights that give a share of a maximal depth, rather
             than in a ReLU.
         """
         super().__init__()
-        self.narrow: nn.Module = UpsampledConv2d(width, width // 2)
+        self.narrow = narrow or UpsampledConv2d(width, width // 2)
         self.hidden: nn.Module = UpsampledConv2d(width // 2, hidden, relu=True)
         self.out: nn.Module = nn.Conv2d(hidden, 1, 1)
         self.last = nn.Sigmoid() if bounded else nn.ReLU()
@@ -64,9 +74,8 @@ class ProjectedDepthHead(DepthHead):
 
     def __init__(self, width: int):
         """Build the head over F = `width`."""
-        super().__init__(width)
+        super().__init__(width, narrow=nn.Conv2d(width, width // 2, 3, padding=1))
         self.project = UpsampledConv2d(width, width, relu=True)
-        self.narrow = nn.Conv2d(width, width // 2, 3, padding=1)
 
     def forward(self, fused: Sequence[Tensor], size: tuple[int, int]) -> Tensor:  # noqa: ARG002
         """Map the finest of `fused`, (B, F, h, w), to (B, 4 h, 4 w)."""

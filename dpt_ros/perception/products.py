@@ -1,9 +1,9 @@
 """
 What can be asked of an image, and the way there from the own maps of the networks.
 
-Two steps for one image: `cleanup` makes metres and says what of them is out of range, `points`
-takes out what floats between surfaces and lays out the products. Each is a pure function of
-tensors that never waits for the device, so whoever runs them (`runtime`) may capture them.
+Two steps, for each image of a batch: `cleanup` makes metres and says what of them is out of range,
+`points` takes out what floats between surfaces and lays out the products. Both are pure functions
+of tensors that never wait for the device, so whoever runs them (`runtime`) may capture them.
 """
 
 from dataclasses import dataclass

@@ -114,7 +114,7 @@ class Winograd(nn.Module):
         super().__init__()
         self.plain, self.project = plain, project
         self._relu_before, self._relu = relu_before, relu
-        self._times = 2 if isinstance(plain, UpsampledConv2d) else 1  # if no size is asked for
+        self._times = plain.times if isinstance(plain, UpsampledConv2d) else 1
         self._given: list[Any] | None = None  # to the loop, from the first large map on
 
     def forward(

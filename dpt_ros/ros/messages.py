@@ -8,6 +8,7 @@ is taken for them.
 """
 
 from array import array
+from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
 from functools import cache, lru_cache
@@ -194,7 +195,7 @@ def rectified(info: CameraInfo) -> CameraInfo:
         height=info.height,
         distortion_model='plumb_bob',
         d=[0.0] * 5,
-        k=[p[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)],
+        k=_left_of(p),
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=p,
         binning_x=info.binning_x,
@@ -409,12 +410,17 @@ def _told(info: CameraInfo) -> _Told:
     )
 
 
+def _left_of(projection: Sequence[float]) -> list[float]:
+    """Return the left 3x3 of P, (3, 4) in a row: the K of the rectified image."""
+    return [projection[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)]
+
+
 @lru_cache(maxsize=32)
 def _camera(told: _Told, width: int, height: int, use: str) -> Camera | None:
     """Return the camera as an image of width x height sees it (REP 104)."""
     if not np.isfinite([*told.k, *told.p, *told.r, *told.d]).all():
         raise ValueError('camera_info has numbers that are not finite: calibrate the camera')
-    matrix = told.k if use == 'K' else [told.p[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)]
+    matrix = told.k if use == 'K' else _left_of(told.p)
     if matrix[0] == 0:
         return None
     part = (told.roi[2] or told.whole[0], told.roi[3] or told.whole[1])
