@@ -76,6 +76,25 @@ package() {
     mkdir "$VENV/src"
     cp -R -t "$VENV/src" dpt_ros launch config resource package.xml setup.py setup.cfg LICENSE
     uv_install --offline --no-deps --no-build-isolation --reinstall "$VENV/src"
+    compile
+}
+
+# Have Numba compile what the node runs at its start, and keep it beside the package: it takes half
+# a minute, which whoever waits for a node would not expect.
+compile() {
+    "$VENV/bin/python" -I - <<'END'
+import logging
+
+from dpt_ros.perception.pipeline import Perception
+from dpt_ros.ros.parameters import options, Parameters
+from dpt_ros.zoo.store import load
+import torch
+
+logging.basicConfig(level=logging.INFO, format='%(message)s')
+tiny = load('dpt_tiny')
+perception = Perception(tiny, tiny, device=torch.device('cpu'), dtype=torch.float32)
+perception.warm_up(640, 480, options(Parameters()))
+END
 }
 
 "$@"

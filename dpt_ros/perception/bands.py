@@ -85,6 +85,29 @@ def _take_wide_registers() -> None:
         settings.CPU_FEATURES = f'{features},-prefer-256-bit'
 
 
+@contextmanager
+def compiling_told(tell: Callable[[str], Any]) -> Iterator[None]:
+    """Tell, once, when a loop has to be compiled inside because no start before kept it."""
+    if _loops() is None:
+        yield
+        return
+    from numba.core.event import install_listener, Listener
+
+    class Once(Listener):
+        told = False
+
+        def on_start(self, _: object) -> None:
+            if not self.told:
+                self.told = True
+                tell('compiling loops for this CPU: the first time it takes up to half a minute')
+
+        def on_end(self, _: object) -> None:
+            pass
+
+    with install_listener('numba:compile', Once()):
+        yield
+
+
 def loops_for(tensor: Tensor) -> ModuleType | None:
     """Return the module of loops for data of this device, None where there is none."""
     return _loops() if tensor.device.type == 'cpu' else None

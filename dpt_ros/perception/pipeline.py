@@ -8,9 +8,11 @@ unless the host has a say between them: where it fits the scale of metres.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
+from dpt_ros.perception.bands import compiling_told
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.classify import among
 from dpt_ros.perception.networks import check_believable, Look, Networks, resize_rule
@@ -245,7 +247,9 @@ class Perception:
         black = np.zeros((height, width, 3), np.uint8)
         known = 'fixed' if 'inverse_depth' in self.products else 'model'  # no fit to wait for
         options = replace(options, scale_mode=known, depth_steadiness=0.0)
-        self([Frame('', None, black, camera)], self.products, options)
+        on_cpu = self.device.type == 'cpu'
+        with compiling_told(self.runtime.log.info) if on_cpu else nullcontext():
+            self([Frame('', None, black, camera)], self.products, options)
 
     def check(self, options: Options) -> None:
         """Refuse options that these networks cannot serve."""

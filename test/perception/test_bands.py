@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from dpt_ros.perception import bands
+import numba
 import numpy as np
 import pytest
 import torch
@@ -185,3 +186,15 @@ def test_wide_registers_are_taken_unless_the_user_chose(chosen: str):
     ).stdout.strip()
     wanted = {'': '+avx512vl,+avx512f,-prefer-256-bit', 'NUMBA_CPU_FEATURES': '+sse2'}
     assert told == wanted.get(chosen, '')
+
+
+def test_that_a_loop_has_to_be_compiled_is_told_once():
+    told: list[str] = []
+    double, half = (numba.njit(f) for f in (lambda x: 2 * x, lambda x: x / 2))
+    with bands.compiling_told(told.append):
+        assert double(2) == 4 and half(2) == 1
+    assert told == ['compiling loops for this CPU: the first time it takes up to half a minute']
+    with bands.compiling_told(told.append):
+        assert double(3) == 6
+    double(1.5)  # outside
+    assert len(told) == 1
