@@ -106,7 +106,8 @@ def test_memory_that_nobody_could_let_go_of_in_time_is_refused():
 def test_a_gpu_pins_the_memory_of_a_message():
     if not torch.cuda.is_available():
         pytest.skip('there is no GPU')
-    device, datas = torch.device('cuda:0'), [message(3_000_017) for _ in range(8)]
+    size = 40_000_017  # of which none shares a page with others, see M_MMAP_THRESHOLD of malloc
+    device, datas = torch.device('cuda:0'), [message(size) for _ in range(4)]
     pin = Pins(device, LOG)
     for data in datas:
         assert pin(view(data))
