@@ -13,7 +13,7 @@ from statistics import median
 
 from dpt_ros.bench.ceilings import matrix_gflops, seconds_of, SIDES
 from dpt_ros.model.dpt import freeze
-from dpt_ros.perception.capture import capture_graph
+from dpt_ros.perception.capture import Graphs
 from dpt_ros.perception.program import Tensors
 from dpt_ros.perception.runtime import Network
 from dpt_ros.zoo.checkpoints import BASE, Checkpoint, InverseDepth, Resize
@@ -92,7 +92,7 @@ def bench_networks(
             eager = partial(_run, networks, tasks, image)
             ways: dict[str, Callable[[], object]] = {'eager': eager}
             if device.type == 'cuda':
-                _, ways['graph'] = capture_graph(eager, device)
+                _, ways['graph'] = Graphs()(eager, device)
             flops = count_flops(entries, image.shape)
             for how, way in ways.items():
                 rate = partial(matrix_gflops, device, dtype, side, median)  # as of the network

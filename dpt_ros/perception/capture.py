@@ -2,10 +2,12 @@
 A program captured once, so that running it again costs one launch: CUDA graphs.
 
 A graph reads and writes where it did when it was captured. So inputs are copied to where it reads,
-outputs are good until it runs again, and whatever else it read then must outlive it.
+outputs are good until the next one runs, and whatever else it read then must outlive it.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+import weakref
 
 from dpt_ros.perception.program import Tensors
 import torch
@@ -33,28 +35,60 @@ class Captured:
         self._outputs, self._repeat = capture(lambda: run(standing), device)
 
     def __call__(self, given: Tensors) -> Tensors:
-        """Run; the outputs are good until the next run, and may be views of the inputs."""
+        """Run; the outputs are good until the next run of any, and may be views of the inputs."""
         for name, tensor in given.items():
             self._given[name].copy_(tensor)
         self._repeat()
         return dict(self._outputs)
 
 
-def capture_graph(
-    run: Callable[[], Tensors], device: torch.device
-) -> tuple[Tensors, Callable[[], object]]:
-    """Capture a CUDA graph as PyTorch documents it; other threads may use the device."""
-    with torch.cuda.device(device):
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                run()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode='thread_local'):
-            outputs = run()
-    return outputs, graph.replay
+class Graphs:
+    """
+    Captures CUDA graphs as PyTorch documents it; other threads may use the device.
+
+    They have their memory in common, as one runs at a time: a network takes no more of it however
+    much differs in what is wanted. So what a graph gave is good until the next one runs.
+    """
+
+    def __init__(self) -> None:
+        """Take no memory yet."""
+        self._memory: Callable[[], _Memory | None] = lambda: None
+
+    def __call__(
+        self, run: Callable[[], Tensors], device: torch.device
+    ) -> tuple[Tensors, Callable[[], object]]:
+        """Capture a run."""
+        memory = self._memory() or _Memory()
+        self._memory = weakref.ref(memory)  # PyTorch wants another one once its graphs are gone
+        with torch.cuda.device(device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    run()
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, memory.pool, capture_error_mode='thread_local'):
+                outputs = run()
+        return outputs, _Replay(graph, memory)
+
+
+class _Memory:
+    """What graphs have in common as long as one of them is there."""
+
+    def __init__(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """Runs a graph again."""
+
+    graph: torch.cuda.CUDAGraph
+    memory: _Memory
+
+    def __call__(self) -> None:
+        self.graph.replay()
 
 
 class _Readings(TorchDispatchMode):

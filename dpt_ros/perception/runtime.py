@@ -8,7 +8,7 @@ from pathlib import Path
 import resource
 
 from dpt_ros.model.dpt import DPT
-from dpt_ros.perception.capture import Capture, capture_graph, Captured
+from dpt_ros.perception.capture import Capture, Captured, Graphs
 from dpt_ros.perception.compiled import Compiled, Log
 from dpt_ros.perception.crew import Crew
 from dpt_ros.perception.lean import use_lean_blocks
@@ -114,7 +114,7 @@ def open_runtime(
     crew = None
     if threads is not None and device.type == 'cpu' and name == 'eager':
         crew = Crew(threads)
-    return Runtime(name, log, capture_graph if captured else None, crew)
+    return Runtime(name, log, Graphs() if captured else None, crew)
 
 
 class Runtime:
@@ -145,7 +145,7 @@ class Runtime:
         Run a program on what is given.
 
         :param seconds: gets the time of each step, or of the program where that is one.
-        :return: what it gives; if `reuses`, good until the program runs again.
+        :return: what it gives; if `reuses`, good until the next program runs.
         """
         if self._capture is None:
             return program(given, seconds)
@@ -173,7 +173,7 @@ class Runtime:
 
     @property
     def reuses(self) -> bool:
-        """Whether what a program gives is written to when it runs again."""
+        """Whether what a program gives is written to when the next one runs."""
         return self._capture is not None
 
     @property

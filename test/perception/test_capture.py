@@ -25,6 +25,7 @@ from dpt_ros.zoo.store import load, Trained
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 CPU = torch.device('cpu')
 CHOSEN = options(Parameters(points_labels=True))
@@ -33,10 +34,15 @@ RELATIVE = replace(TINY, checkpoint=replace(TINY.checkpoint, depth=RelativeDepth
 
 
 class Captures:
-    """Captures that are counted; from the `broken`th on they fail."""
+    """
+    Captures that are counted; from the `broken`th on they fail.
+
+    As graphs that have their memory in common, each spoils what the others gave.
+    """
 
     def __init__(self, broken: int = 1000):
         self.count, self.broken = 0, broken
+        self.given: weakref.WeakSet[Tensor] = weakref.WeakSet()
 
     def __call__(
         self, run: Callable[[], Tensors], _: torch.device
@@ -45,9 +51,13 @@ class Captures:
         if self.count >= self.broken:
             raise RuntimeError('operation not permitted when stream is capturing')
         outputs = {name: tensor.clone() for name, tensor in run().items()}
+        self.given.update(outputs.values())
 
         def repeat() -> None:
-            for name, tensor in run().items():
+            made = run()
+            for tensor in self.given:
+                tensor.fill_(1)
+            for name, tensor in made.items():
                 outputs[name].copy_(tensor)
 
         return outputs, repeat
