@@ -86,7 +86,7 @@ class Order:
 
 
 class Finisher:
-    """Makes the products of one image of its maps."""
+    """Makes the products of a batch of its maps, image by image."""
 
     def __init__(self, labels: Labels | None, depth_resize: Resize | None, device: torch.device):
         """
