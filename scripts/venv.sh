@@ -71,16 +71,26 @@ requirements() {
 
 # Not editable: only a wheel brings the ament index, launch and config files into .venv/share.
 # Built from a copy, for setuptools leaves build/ and *.egg-info where it builds; offline.
+#
+# What Numba compiled stands beside the package, where uv deletes it: it is laid aside until then, if
+# it is still good. Numba itself looks only at the file that a function stands in.
 package() {
-    rm -rf "$VENV/src"
-    mkdir "$VENV/src"
+    local site loops=dpt_ros/perception
+    site=$("$VENV/bin/python" -Ic 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    rm -rf "$VENV/src" "$VENV/compiled"
+    mkdir "$VENV/src" "$VENV/compiled"
     cp -R -t "$VENV/src" dpt_ros launch config resource package.xml setup.py setup.cfg LICENSE
+    if diff -rqx __pycache__ $loops "$site/$loops" >"$VENV/changed.log" 2>&1; then
+        find "$site/$loops" -name '*.nb[ci]' -exec mv -t "$VENV/compiled" {} +
+    fi
     uv_install --offline --no-deps --no-build-isolation --reinstall "$VENV/src"
+    mkdir -p "$site/$loops/__pycache__"
+    find "$VENV/compiled" -type f -exec mv -t "$site/$loops/__pycache__" {} +
     compile
 }
 
-# Have Numba compile what the node runs at its start, and keep it beside the package: it takes half
-# a minute, which whoever waits for a node would not expect.
+# Have Numba compile what the node runs at its start: it takes half a minute, which whoever waits
+# for a node would not expect.
 compile() {
     "$VENV/bin/python" -I - <<'END'
 import logging
