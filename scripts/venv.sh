@@ -95,15 +95,12 @@ compile() {
     "$VENV/bin/python" -I - <<'END'
 import logging
 
-from dpt_ros.perception.pipeline import Perception
 from dpt_ros.ros.parameters import options, Parameters
-from dpt_ros.zoo.store import load
-import torch
+from dpt_ros.ros.processor import open_perception
 
 logging.basicConfig(level=logging.INFO, format='%(message)s')
-tiny = load('dpt_tiny')
-perception = Perception(tiny, tiny, device=torch.device('cpu'), dtype=torch.float32)
-perception.warm_up(640, 480, options(Parameters()))
+chosen = Parameters(device='cpu')
+open_perception(chosen).warm_up(640, 480, options(chosen))
 END
 }
 

@@ -86,9 +86,9 @@ def _take_wide_registers() -> None:
 
 
 @contextmanager
-def compiling_told(tell: Callable[[str], Any]) -> Iterator[None]:
+def compiling_told(device: torch.device, tell: Callable[[str], Any]) -> Iterator[None]:
     """Tell, once, when a loop has to be compiled inside because no start before kept it."""
-    if _loops() is None:
+    if _loops_on(device) is None:
         yield
         return
     from numba.core.event import install_listener, Listener
@@ -110,7 +110,11 @@ def compiling_told(tell: Callable[[str], Any]) -> Iterator[None]:
 
 def loops_for(tensor: Tensor) -> ModuleType | None:
     """Return the module of loops for data of this device, None where there is none."""
-    return _loops() if tensor.device.type == 'cpu' else None
+    return _loops_on(tensor.device)
+
+
+def _loops_on(device: torch.device) -> ModuleType | None:
+    return _loops() if device.type == 'cpu' else None
 
 
 @lru_cache(maxsize=1)

@@ -185,7 +185,7 @@ def _begin_block(one, other, weights, wide, next_wide):
 
 @inner
 def _add_to_block(one, other, weights, wide, next_wide):
-    """Add four values, weighted, to a block of two rows."""
+    """Add four values, weighted, to a block of two rows; a choice in that one takes longer."""
     a, b, c, d = one[0], one[1], one[2], one[3]
     e, f, g, h = other[0], other[1], other[2], other[3]
     for n in range(BLOCK):

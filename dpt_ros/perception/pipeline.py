@@ -8,7 +8,6 @@ unless the host has a say between them: where it fits the scale of metres.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -184,13 +183,15 @@ class Perception:
         if tasks := self._tasks(wanted, options):
             look = Look(tasks, (height, width), options.segmentation_min_confidence)
             see = self._networks.program(look)
-        known = self._known_scales(frames, pixels, options) if wanted & METRES else None
-        scales: Sequence[Scale | None] = known or [None] * len(frames)
-        if see is not None and known is None and wanted & METRES:
-            given, see = self.runtime(see, given, seconds), None
-            with stage(seconds, 'scale'):
-                check_believable(given)  # a fit waits for the maps anyway
-                scales = self._fitted_scales(frames, given, options)
+        scales: Sequence[Scale | None] = [None] * len(frames)
+        if see is not None and wanted & METRES:
+            known = self._known_scales(frames, pixels, options)
+            if known is None:
+                given, see = self.runtime(see, given, seconds), None
+                with stage(seconds, 'scale'):
+                    check_believable(given)  # a fit waits for the maps anyway
+                    known = self._fitted_scales(frames, given, options)
+            scales = known
         results, orders = list[Result](), list[Order]()
         for index, (frame, scale) in enumerate(zip(frames, scales, strict=True)):
             camera = frame.camera and frame.camera.resized(width, height)
@@ -247,8 +248,7 @@ class Perception:
         black = np.zeros((height, width, 3), np.uint8)
         known = 'fixed' if 'inverse_depth' in self.products else 'model'  # no fit to wait for
         options = replace(options, scale_mode=known, depth_steadiness=0.0)
-        on_cpu = self.device.type == 'cpu'
-        with compiling_told(self.runtime.log.info) if on_cpu else nullcontext():
+        with compiling_told(self.device, self.runtime.log.info):
             self([Frame('', None, black, camera)], self.products, options)
 
     def check(self, options: Options) -> None:

@@ -191,10 +191,10 @@ def test_wide_registers_are_taken_unless_the_user_chose(chosen: str):
 def test_that_a_loop_has_to_be_compiled_is_told_once():
     told: list[str] = []
     double, half = (numba.njit(f) for f in (lambda x: 2 * x, lambda x: x / 2))
-    with bands.compiling_told(told.append):
+    with bands.compiling_told(torch.device('cpu'), told.append):
         assert double(2) == 4 and half(2) == 1
     assert told == ['compiling loops for this CPU: the first time it takes up to half a minute']
-    with bands.compiling_told(told.append):
+    with bands.compiling_told(torch.device('cpu'), told.append):
         assert double(3) == 6
     double(1.5)  # outside
     assert len(told) == 1
