@@ -7,9 +7,10 @@ threads can share them out, and computes what the PyTorch code beside its caller
 what a GPU runs, and a CPU without Numba.
 
 The innermost loops stand in functions of their own: of arrays that are plain arguments LLVM knows
-that it can take eight pixels at a time. An index that was looked up is made `_INDEX` first: Numba
-asks of each signed one whether it is counted from the end, three times slower in such a loop. What
-others call by the row makes no arrays, but has room given to it: so it can be `inner`.
+that it can take eight pixels at a time. It has to know how far apart they lie, too: so a row of
+pixels of several bytes comes as one of bytes. An index that was looked up is made `_INDEX` first:
+Numba asks of each signed one whether it is counted from the end, three times slower in such a
+loop. What others call by the row makes no arrays, but has room given to it: so it can be `inner`.
 """
 
 import sys
@@ -77,12 +78,11 @@ def _classify(first, last, scores, across, blocks, down, of_rows, room, labels, 
             done += 2
         for left in range(0, width, _SLICE):
             count = min(_SLICE, width - left)
-            for k in range(classes):
-                if rows == 2:
-                    given = wide[k], down[y], of_rows[:, y], of_rows[:, y + 1], left
-                    _sum_rows_twice(*given, fine[0, k], fine[1, k], count)
-                else:
-                    _sum_rows(wide[k], down[y], of_rows[:, y], left, fine[0, k], count)
+            given = wide, down[y], of_rows[:, y], left, count, fine[0]
+            if rows == 2:
+                _sum_rows_twice(*given, of_rows[:, y + 1], fine[1])
+            else:
+                _sum_rows(*given)
             for row in range(rows):
                 _compare(fine[row], best, label, total, count)
                 at = y + row
@@ -100,14 +100,14 @@ def resample(first, last, values, across, blocks, down, of_rows, resampled):
     :param resampled: (H, W) float32, written.
     """
     taps, width, done = len(of_rows), resampled.shape[1], 0
-    wide = buffer((taps + 1) * len(across) * BLOCK).reshape(taps + 1, -1)
+    wide = buffer((taps + 1) * len(across) * BLOCK).reshape(1, taps + 1, -1)
     for y in range(first, last):
         done = max(done, down[y])
         while done < down[y] + taps:
             after = min(done + 1, len(values) - 1)
-            _widen(values[done], values[after], across, blocks, wide, done)
+            _widen(values[done], values[after], across, blocks, wide[0], done)
             done += 2
-        _sum_rows(wide, down[y], of_rows[:, y], 0, resampled[y], width)
+        _sum_rows(wide, down[y], of_rows[:, y], 0, width, resampled[y : y + 1])
 
 
 @compiled
@@ -125,7 +125,7 @@ def feed(first, last, image, across, of_columns, down, of_rows, offset, factor, 
         at = down[y]
         four = image[at], image[at + 1], image[at + 2], image[at + 3]
         _add_rows(*four, of_rows[:, y], True, colors, len(colors))
-        _normalize(colors, across, of_columns, offset, factor, fed[y])
+        _normalize(colors, across, of_columns, offset, factor, fed[y].reshape(-1))
 
 
 @inner
@@ -133,12 +133,12 @@ def _normalize(colors, starts, taps, offset, factor, fed):
     """Add four neighbors, weighted, and bring what they are to the range of the network."""
     of_red, of_green, of_blue = factor[0], factor[1], factor[2]
     red, green, blue = offset[0], offset[1], offset[2]
-    for x in range(len(fed)):
-        a, pixel = _INDEX(3) * _INDEX(starts[x]), fed[x]
+    for x in range(len(starts)):
+        a, to = _INDEX(3) * _INDEX(starts[x]), 3 * x
         weights = taps[0, x], taps[1, x], taps[2, x], taps[3, x]
-        pixel[0] = red + of_red * _weighted(colors, a, weights)
-        pixel[1] = green + of_green * _weighted(colors, a + _INDEX(1), weights)
-        pixel[2] = blue + of_blue * _weighted(colors, a + _INDEX(2), weights)
+        fed[to] = red + of_red * _weighted(colors, a, weights)
+        fed[to + 1] = green + of_green * _weighted(colors, a + _INDEX(1), weights)
+        fed[to + 2] = blue + of_blue * _weighted(colors, a + _INDEX(2), weights)
 
 
 @inner
@@ -200,23 +200,27 @@ def _dot(a, b, c, d, weights):
 
 
 @inner
-def _sum_rows(ring, first, taps, left, fine, count):
-    """Make `fine` of T rows from `first` on, weighted, `left` pixels from where they begin."""
-    rows = len(ring)
+def _sum_rows(rings, first, taps, left, count, fine):
+    """Make a row of pixels of T rows of each ring from `first` on, weighted, from `left` on."""
+    rows = rings.shape[1]
     for t in range(0, len(taps), 4):
         row = first + t
         a, b, c, d = row % rows, (row + 1) % rows, (row + 2) % rows, (row + 3) % rows
-        four = ring[a][left:], ring[b][left:], ring[c][left:], ring[d][left:]
-        _add_rows(*four, taps[t:], t == 0, fine, count)
+        for k in range(len(rings)):
+            ring = rings[k]
+            four = ring[a][left:], ring[b][left:], ring[c][left:], ring[d][left:]
+            _add_rows(*four, taps[t:], t == 0, fine[k], count)
 
 
 @inner
-def _sum_rows_twice(ring, first, taps, next_taps, left, fine, next_fine, count):
-    """Make `fine` of 4 rows, and `next_fine` of the same with other weights."""
-    rows = len(ring)
+def _sum_rows_twice(rings, first, taps, left, count, fine, next_taps, next_fine):
+    """Make a row of 4 of each ring, and the next of the same with other weights."""
+    rows = rings.shape[1]
     a, b, c, d = first % rows, (first + 1) % rows, (first + 2) % rows, (first + 3) % rows
-    four = ring[a][left:], ring[b][left:], ring[c][left:], ring[d][left:]
-    _weigh_rows_twice(*four, taps, next_taps, fine, next_fine, count)
+    for k in range(len(rings)):
+        ring = rings[k]
+        four = ring[a][left:], ring[b][left:], ring[c][left:], ring[d][left:]
+        _weigh_rows_twice(*four, taps, next_taps, fine[k], next_fine[k], count)
 
 
 @inner
@@ -491,9 +495,15 @@ def shade(first, last, depth, table, per_metre, painted):
     rows = np.empty(depth.shape[1], _INT)
     for y in range(first, last):
         _rows_of(depth[y], per_metre, rows)
-        for x in range(len(rows)):
-            row = with_black[_INDEX(rows[x])]
-            painted[y, x, 0], painted[y, x, 1], painted[y, x, 2] = row[0], row[1], row[2]
+        _paint(rows, with_black.reshape(-1), painted[y].reshape(-1))
+
+
+@inner
+def _paint(rows, table, painted):
+    for x in range(len(rows)):
+        row, to = _INDEX(3) * _INDEX(rows[x]), 3 * x
+        painted[to], painted[to + 1] = table[row], table[row + _INDEX(1)]
+        painted[to + 2] = table[row + _INDEX(2)]
 
 
 @inner
@@ -515,18 +525,18 @@ def tint(first, last, image, labels, added, kept, tinted):
     :param tinted: (H, W, 3) uint8, written.
     """
     for y in range(first, last):
-        _tint_row(image[y], labels[y], added, kept, tinted[y])
+        _tint_row(image[y].reshape(-1), labels[y], added, kept, tinted[y].reshape(-1))
 
 
 @inner
 def _tint_row(image, labels, added, kept, tinted):
     for x in range(len(labels)):
-        label = _INDEX(labels[x])
-        red, green, blue = _WIDE(image[x, 0]), _WIDE(image[x, 1]), _WIDE(image[x, 2])
+        label, at = _INDEX(labels[x]), 3 * x
+        red, green, blue = _WIDE(image[at]), _WIDE(image[at + 1]), _WIDE(image[at + 2])
         color = red | green << _WIDE(21) | blue << _WIDE(42)
         mixed = color * kept[label] + added[label]  # no part of it carries into the next
-        tinted[x, 0], tinted[x, 1] = mixed >> _WIDE(13), mixed >> _WIDE(34)
-        tinted[x, 2] = mixed >> _WIDE(55)
+        tinted[at], tinted[at + 1] = mixed >> _WIDE(13), mixed >> _WIDE(34)
+        tinted[at + 2] = mixed >> _WIDE(55)
 
 
 @compiled
