@@ -1,8 +1,4 @@
-"""
-What of an estimated depth map must not be believed (REP 117).
-
-Shapes: B batch, (H, W) the map.
-"""
+"""What of an estimated depth map, (H, W), must not be believed (REP 117)."""
 
 from functools import lru_cache
 import math
@@ -20,18 +16,17 @@ def clean(depth: Tensor, sky: Tensor | None, near: float, far: float, margin: in
     """
     Mark what is out of range.
 
-    :param depth: (B, H, W) float32, metres.
-    :param sky: (B, H, W) bool, pixels that see no surface at all; None where nobody can tell.
+    :param depth: (H, W) float32, metres.
+    :param sky: (H, W) bool, pixels that see no surface at all; None where nobody can tell.
     :param near: nearer becomes NaN: unknown.
     :param far: farther becomes +Inf, as the sky does: nothing within range.
     :param margin: see `bands.in_bands`.
     """
     below = _just_below(near)
     if loops := loops_for(depth):
-        cleaned, limits = torch.empty(depth.shape), (below, np.float32(far))
-        for n, image in enumerate(depth):
-            given = image, None if sky is None else sky[n], cleaned[n]
-            in_bands(loops.clean, len(image), *given, *limits, margin=margin)
+        cleaned = torch.empty(depth.shape)
+        given = depth, sky, cleaned, below, np.float32(far)
+        in_bands(loops.clean, len(depth), *given, margin=margin)
         return cleaned
     nothing = depth > far
     if sky is not None:

@@ -87,8 +87,8 @@ class Networks:
         Return the way from `pixels`, (B, h, w, 3) uint8, to the maps wanted, (B, H, W) each.
 
         They are called 'own' (what `depth_of_weights` gives), 'labels', 'confidence' and, if the
-        labels have it, 'sky'; for each task there is 'TASK believable', (B,) bool. What is given
-        stands beside them.
+        labels have it, 'sky'; for each task there is 'TASK believable', (B, N) bool, all of it
+        set where an image is. What is given stands beside them.
         """
         passes = [one for one in self.passes if one.tasks & look.tasks]
         steps = {
@@ -127,22 +127,20 @@ class Networks:
         """Bring what the networks gave to the size of the outputs."""
         maps = dict(given)
         raw = {task: maps.pop(f'raw {task}') for task in look.tasks}
-        finite: Tensors = {}  # by task, row by row
         with at_once():
             if 'segmentation' in raw:
                 scores = raw['segmentation']
                 # Of a pixel with a score that is no number nobody can tell the class.
                 rows = scores.permute(0, 2, 3, 1).flatten(2)
-                finite['segmentation'] = _find_finite(rows, every=True)
+                maps[f'segmentation{BELIEVABLE}'] = _find_finite(rows, every=True)
                 labels, confidence = classify(scores, look.size, self._restore_scores)
                 maps |= {'labels': labels, 'confidence': confidence}
                 if self._sky:
                     maps['sky'] = among(labels, self._sky)
             if 'depth' in raw and self._depth is not None:
-                finite['depth'] = _find_finite(raw['depth'], every=False)
+                whole = raw['depth'].flatten(1)[:, None]
+                maps[f'depth{BELIEVABLE}'] = _find_finite(whole, every=False)
                 maps['own'] = depth_of_weights(raw['depth'], self._depth, look.size)
-        for task, found in finite.items():
-            maps[f'{task}{BELIEVABLE}'] = _joined(found, every=task == 'segmentation')
         if 'labels' in maps and look.min_confidence > 0 and self.labels is not None:
             sure = maps['confidence'] >= look.min_confidence
             maps['labels'].masked_fill_(~sure, self.labels.unlabelled)
@@ -165,16 +163,8 @@ def _find_finite(rows: Tensor, *, every: bool) -> Tensor:
     return found
 
 
-def _joined(found: Tensor, *, every: bool) -> Tensor:
-    """Return whether `every` row of (B, h) bool is found, or any: (B,)."""
-    if found.device.type != 'cpu':
-        return found.all(dim=1) if every else found.any(dim=1)
-    rows = found.numpy()  # NumPy is done before PyTorch has begun
-    return torch.from_numpy(rows.all(axis=1) if every else rows.any(axis=1))
-
-
 def check_believable(maps: Tensors) -> None:
-    """Refuse images where a flag 'TASK believable', of any shape, is not set; waits for it."""
+    """Refuse images where not all of a flag 'TASK believable' is set; waits for it."""
     for name, flags in maps.items():
         task = name.removesuffix(BELIEVABLE)
         if task != name and False in flags.flatten().tolist():

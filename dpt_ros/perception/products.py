@@ -136,12 +136,11 @@ class Finisher:
         maps['colors'] = colors = _shrink(maps.pop('pixels'), *order.size)
         if not order.wanted & METRES:
             return maps
-        metres, sky = _scaled(given), given.get('sky')
+        metres = _scaled(given)
         catch_up()
-        skies = sky[None] if sky is not None else None
         limits = options.depth_min, options.depth_max
         margin = 4 * self._edge_reach(order.size)  # as far as `cut_flying` looks
-        depth = clean(metres[None], skies, *limits, margin)[0]
+        depth = clean(metres, given.get('sky'), *limits, margin)
         if options.depth_steadiness:
             catch_up()
             last = (given['gray'], given['before']) if 'gray' in given else None

@@ -1,7 +1,7 @@
 """What runs on the device: pure functions of tensors, in steps."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from time import perf_counter
@@ -46,9 +46,16 @@ class Program:
         )
 
 
-@contextmanager
-def stage(seconds: dict[str, float], name: str) -> Iterator[None]:
+class stage:  # as context managers are called
     """Add the time spent inside to `seconds`."""
-    start = perf_counter()
-    yield
-    seconds[name] = seconds.get(name, 0.0) + perf_counter() - start
+
+    def __init__(self, seconds: dict[str, float], name: str):
+        """Begin when entered."""
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._start = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        spent = perf_counter() - self._start
+        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + spent

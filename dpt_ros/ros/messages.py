@@ -74,7 +74,7 @@ _YUV = np.array(
 )
 
 
-class _Told(NamedTuple):
+class Calibration(NamedTuple):
     """What camera_info says, for comparison with the last one, which mostly said the same."""
 
     whole: tuple[int, int]
@@ -170,38 +170,81 @@ def decode_depth(image: Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
 
 
-def decode_camera(info: CameraInfo, width: int, height: int, use: str) -> Camera | None:
+def decode_info(info: CameraInfo) -> Calibration:
     """
-    Read the intrinsics of an image of width x height.
+    Take down what camera_info says.
+
+    :raises ValueError: for what is too long to be remembered.
+    """
+    if len(info.d) > MOST_COEFFICIENTS:
+        raise ValueError(
+            f'camera_info has {len(info.d)} coefficients of distortion, and no model more than '
+            f'{MOST_COEFFICIENTS}: calibrate the camera'
+        )
+    if len(info.distortion_model) > LONGEST_NAME:
+        raise ValueError(
+            f'camera_info names the distortion model {_brief(info.distortion_model)}, of '
+            f'{len(info.distortion_model)} characters: calibrate the camera'
+        )
+    roi = info.roi
+    return Calibration(
+        whole=(info.width, info.height),
+        bins=(max(info.binning_x, 1), max(info.binning_y, 1)),
+        roi=(roi.x_offset, roi.y_offset, roi.width, roi.height),
+        distortion=info.distortion_model,
+        d=tuple(info.d),
+        k=tuple(info.k),
+        r=tuple(info.r),
+        p=tuple(info.p),
+    )
+
+
+@lru_cache(maxsize=32)
+def decode_camera(calibration: Calibration, width: int, height: int, use: str) -> Camera | None:
+    """
+    Read the intrinsics of an image of width x height (REP 104).
 
     :param use: 'K' for an image as the lens draws it, 'P' for a rectified one.
     :return: the camera of that image, binning and region of interest applied; None if the info
         says that it is not calibrated (K[0] = 0).
     :raises ValueError: for an info that belongs to another size of image or makes no sense.
     """
-    return _camera(_told(info), width, height, use)
+    if not np.isfinite([*calibration.k, *calibration.p, *calibration.r, *calibration.d]).all():
+        raise ValueError('camera_info has numbers that are not finite: calibrate the camera')
+    matrix = calibration.k if use == 'K' else _left_of(calibration.p)
+    if matrix[0] == 0:
+        return None
+    part = (calibration.roi[2] or calibration.whole[0], calibration.roi[3] or calibration.whole[1])
+    bins = calibration.bins
+    if (part[0] // bins[0], part[1] // bins[1]) != (width, height):
+        raise ValueError(
+            f'camera_info is of {part[0] // bins[0]}x{part[1] // bins[1]} pixels but the image of '
+            f'{width}x{height}: remap camera_info to the one published beside this image'
+        )
+    lens = use == 'K' and any(calibration.d)
+    camera = Camera(
+        width=calibration.whole[0],
+        height=calibration.whole[1],
+        fx=float(matrix[0]),
+        fy=float(matrix[4]),
+        cx=float(matrix[2]),
+        cy=float(matrix[5]),
+        distortion=calibration.distortion if lens else '',
+        coefficients=tuple(map(float, calibration.d)) if lens else (),
+    )
+    binned = (width * bins[0], height * bins[1])  # what does not fill a bin is cut off
+    return camera.cropped(*calibration.roi[:2], *binned).resized(width, height)
 
 
-def rectified(info: CameraInfo) -> CameraInfo:
+def rectified(calibration: Calibration) -> Calibration:
     """
     Describe the rectified image of a camera as a camera without a lens.
 
     Consumers that look at K alone, as nvblox does, then see it as those do that look at P.
     """
-    p = info.p
-    return CameraInfo(
-        header=info.header,
-        width=info.width,
-        height=info.height,
-        distortion_model='plumb_bob',
-        d=[0.0] * 5,
-        k=_left_of(p),
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=p,
-        binning_x=info.binning_x,
-        binning_y=info.binning_y,
-        roi=info.roi,
-    )
+    upright = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0
+    k = tuple(_left_of(calibration.p))
+    return calibration._replace(distortion='plumb_bob', d=(0.0,) * 5, k=k, r=upright)
 
 
 def encode_image(
@@ -256,31 +299,33 @@ def _fields(labels: bool) -> list[PointField]:
 
 
 def encode_camera_info(
-    header: Header, info: CameraInfo, image: tuple[int, int], size: tuple[int, int]
+    header: Header, calibration: Calibration, image: tuple[int, int], size: tuple[int, int]
 ) -> CameraInfo:
     """
     Describe the camera of maps made from an image.
 
-    :param info: of the image.
+    :param calibration: of the image.
     :param image: width and height of the image.
     :param size: width and height of the maps.
     :return: K and P of the maps themselves, so binning and region of interest are unset; D and R
         are the image's. What was not calibrated stays so.
     """
-    described = copy(_info_of_maps(_told(info), image, size))
+    described = copy(_info_of_maps(calibration, image, size))
     described.header = header
     return described
 
 
 @lru_cache(maxsize=32)
-def _info_of_maps(told: _Told, image: tuple[int, int], size: tuple[int, int]) -> CameraInfo:
+def _info_of_maps(
+    calibration: Calibration, image: tuple[int, int], size: tuple[int, int]
+) -> CameraInfo:
     """Do that, without a header."""
-    k, p = list(told.k), list(told.p)
-    across = size[0] / image[0] / told.bins[0]
-    down = size[1] / image[1] / told.bins[1]
+    k, p = list(calibration.k), list(calibration.p)
+    across = size[0] / image[0] / calibration.bins[0]
+    down = size[1] / image[1] / calibration.bins[1]
 
     def center(x: float, y: float) -> tuple[float, float]:
-        x, y = x - told.roi[0], y - told.roi[1]
+        x, y = x - calibration.roi[0], y - calibration.roi[1]
         return (x + 0.5) * across - 0.5, (y + 0.5) * down - 0.5
 
     if k[0]:
@@ -289,14 +334,14 @@ def _info_of_maps(told: _Told, image: tuple[int, int], size: tuple[int, int]) ->
     if p[0]:
         x, y = center(p[2], p[6])
         p = [p[0] * across, p[1] * across, x, p[3] * across, 0.0, p[5] * down, y, p[7] * down]
-        p += [0.0, 0.0, 1.0, told.p[11]]
+        p += [0.0, 0.0, 1.0, calibration.p[11]]
     return CameraInfo(
         width=size[0],
         height=size[1],
-        distortion_model=told.distortion,
-        d=told.d,
+        distortion_model=calibration.distortion,
+        d=calibration.d,
         k=k,
-        r=told.r,
+        r=calibration.r,
         p=p,
     )
 
@@ -385,64 +430,9 @@ def _rows(image: Image, rows: int, used: int) -> np.ndarray:
     return np.ndarray((rows, used), np.uint8, data, strides=(image.step, 1))
 
 
-def _told(info: CameraInfo) -> _Told:
-    """Take down what is said, which may be remembered: so it must not be of any length."""
-    if len(info.d) > MOST_COEFFICIENTS:
-        raise ValueError(
-            f'camera_info has {len(info.d)} coefficients of distortion, and no model more than '
-            f'{MOST_COEFFICIENTS}: calibrate the camera'
-        )
-    if len(info.distortion_model) > LONGEST_NAME:
-        raise ValueError(
-            f'camera_info names the distortion model {_brief(info.distortion_model)}, of '
-            f'{len(info.distortion_model)} characters: calibrate the camera'
-        )
-    roi = info.roi
-    return _Told(
-        whole=(info.width, info.height),
-        bins=(max(info.binning_x, 1), max(info.binning_y, 1)),
-        roi=(roi.x_offset, roi.y_offset, roi.width, roi.height),
-        distortion=info.distortion_model,
-        d=tuple(info.d),
-        k=tuple(info.k),
-        r=tuple(info.r),
-        p=tuple(info.p),
-    )
-
-
 def _left_of(projection: Sequence[float]) -> list[float]:
     """Return the left 3x3 of P, (3, 4) in a row: the K of the rectified image."""
     return [projection[i] for i in (0, 1, 2, 4, 5, 6, 8, 9, 10)]
-
-
-@lru_cache(maxsize=32)
-def _camera(told: _Told, width: int, height: int, use: str) -> Camera | None:
-    """Return the camera as an image of width x height sees it (REP 104)."""
-    if not np.isfinite([*told.k, *told.p, *told.r, *told.d]).all():
-        raise ValueError('camera_info has numbers that are not finite: calibrate the camera')
-    matrix = told.k if use == 'K' else _left_of(told.p)
-    if matrix[0] == 0:
-        return None
-    part = (told.roi[2] or told.whole[0], told.roi[3] or told.whole[1])
-    bins = told.bins
-    if (part[0] // bins[0], part[1] // bins[1]) != (width, height):
-        raise ValueError(
-            f'camera_info is of {part[0] // bins[0]}x{part[1] // bins[1]} pixels but the image of '
-            f'{width}x{height}: remap camera_info to the one published beside this image'
-        )
-    lens = use == 'K' and any(told.d)
-    camera = Camera(
-        width=told.whole[0],
-        height=told.whole[1],
-        fx=float(matrix[0]),
-        fy=float(matrix[4]),
-        cx=float(matrix[2]),
-        cy=float(matrix[5]),
-        distortion=told.distortion if lens else '',
-        coefficients=tuple(map(float, told.d)) if lens else (),
-    )
-    binned = (width * bins[0], height * bins[1])  # what does not fill a bin is cut off
-    return camera.cropped(*told.roi[:2], *binned).resized(width, height)
 
 
 def _fill(message: Image | PointCloud2, values: np.ndarray) -> None:

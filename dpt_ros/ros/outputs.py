@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpt_ros.perception.pipeline import Result
-from dpt_ros.ros.messages import encode_camera_info, encode_image, encode_points
+from dpt_ros.ros.messages import Calibration, encode_camera_info, encode_image, encode_points
 from dpt_ros.ros.parameters import Parameters
 from dpt_ros.zoo.labels import Labels
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -20,10 +20,10 @@ from std_msgs.msg import Header
 
 @dataclass
 class Origin:
-    """The messages that a frame was made of; its maps carry this very header."""
+    """What came with the image of a frame; its maps carry this very header."""
 
     header: Header
-    info: CameraInfo | None  # None: no camera_info that fits the image
+    calibration: Calibration | None  # None: no camera_info that fits the image
     of_maps: CameraInfo | None = None  # the same camera as its maps see it, once anyone asked
 
 
@@ -57,12 +57,14 @@ def _info(topic: str, product: str) -> Output:
 
     def build(result: Result, *_: Any) -> CameraInfo | None:
         origin = _origin(result)
-        if origin.info is None or product not in result.available:
+        if origin.calibration is None or product not in result.available:
             return None
         if origin.of_maps is None:  # one message goes out on all of its topics
             height, width = result.frame.pixels.shape[:2]
             size = (result.width, result.height)
-            origin.of_maps = encode_camera_info(origin.header, origin.info, (width, height), size)
+            origin.of_maps = encode_camera_info(
+                origin.header, origin.calibration, (width, height), size
+            )
         return origin.of_maps
 
     return Output(topic, CameraInfo, frozenset({product}), build, frozenset())

@@ -8,6 +8,7 @@ does. Declaration, checks, `config/dpt.yaml` and `docs/parameters.md` follow fro
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, Field, field, fields
+from functools import lru_cache
 import math
 import re
 import reprlib
@@ -518,6 +519,7 @@ def given(values: Mapping[str, Any]) -> list[str]:
     return [n for n, v in values.items() if _differ(FIELDS[n].default, _as_field(n, v))]
 
 
+@lru_cache(maxsize=4)
 def options(chosen: Parameters) -> Options:
     """Return those parameters that a frame is computed by."""
     return Options(**{f.name: getattr(chosen, f.name) for f in fields(Options)})

@@ -23,6 +23,7 @@ from dpt_ros.ros.messages import (
     decode_compressed,
     decode_depth,
     decode_image,
+    decode_info,
     rectified,
     seconds_of,
 )
@@ -156,16 +157,17 @@ def _decode(outcome: Outcome, max_pixels: int) -> Frame:
     else:
         pixels = decode_image(job.image, max_pixels)
     height, width = pixels.shape[:2]
-    info, camera = job.info, None
-    if info is not None and job.matrix == 'P':
-        info = rectified(info)
-    if info is None:
+    calibration, camera = None, None
+    if job.info is None:
         outcome.hint = 'no camera_info has come'
     else:
         try:
-            camera = decode_camera(info, width, height, job.matrix)
+            calibration = decode_info(job.info)
+            if job.matrix == 'P':
+                calibration = rectified(calibration)
+            camera = decode_camera(calibration, width, height, job.matrix)
         except ValueError as error:
-            outcome.misfit, info = error, None
+            outcome.misfit, calibration = error, None
         else:
             if camera is None:
                 outcome.hint = f'the camera is not calibrated ({job.matrix}[0] = 0 in camera_info)'
@@ -186,7 +188,7 @@ def _decode(outcome: Outcome, max_pixels: int) -> Frame:
         for product in output.reads
     }
     outcome.seconds['decode'] = perf_counter() - started
-    origin, seconds = Origin(job.image.header, info), seconds_of(job.image.header)
+    origin, seconds = Origin(job.image.header, calibration), seconds_of(job.image.header)
     return Frame(job.source, origin, pixels, camera, seconds, references, job.down, spare)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 from dpt_ros.perception.camera import Camera
-from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image
+from dpt_ros.ros.messages import decode_camera, decode_compressed, decode_image, decode_info
 from dpt_ros.training.furnishing import furnish, World
 from dpt_ros.training.materials import draw_sensor
 from dpt_ros.training.worlds import CLEARANCE, clearance, HELD_OUT, look, place_camera, Pose
@@ -184,16 +184,18 @@ def _bag(path: Path) -> Iterator[Shot]:
         if not any(c.msgcount for c in chosen):
             raise ValueError(f'there are no images in {path}')
         while True:
-            info, shown = None, 0
+            calibration, shown = None, 0
             for connection, _, data in read_messages(reader, chosen + infos):
                 message = deserialize(reader, connection, data)
                 if connection in infos:
-                    info = message
+                    calibration = decode_info(message)
                     continue
                 pixels = decoders[connection.msgtype](message)
                 height, width = pixels.shape[:2]
                 shown += 1
-                yield Shot(pixels, decode_camera(info, width, height, 'K') if info else None)
+                yield Shot(
+                    pixels, decode_camera(calibration, width, height, 'K') if calibration else None
+                )
             if not shown:  # whatever the index of the bag says
                 raise ValueError(f'there are no images in {path}')
 

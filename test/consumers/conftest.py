@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpt_ros.perception.pipeline import Frame, Perception
-from dpt_ros.ros.messages import decode_camera
+from dpt_ros.ros.messages import decode_camera, decode_info
 from dpt_ros.ros.outputs import Origin, OUTPUTS
 from dpt_ros.ros.parameters import options, Parameters, read
 from dpt_ros.training.worlds import HELD_OUT, render, View
@@ -79,7 +79,9 @@ def publish(consumer: str, **changes: Any) -> dict[str, Any]:
     chosen, view = read(given), _world()
     info, perception = info_of(view), _perception()
     outputs = [o for o in OUTPUTS if o.needs <= perception.products]
-    frame = Frame('', Origin(HEADER, info), view.rgb, decode_camera(info, *SIZE[::-1], 'K'))
+    calibration = decode_info(info)
+    camera = decode_camera(calibration, *SIZE[::-1], 'K')
+    frame = Frame('', Origin(HEADER, calibration), view.rgb, camera)
     wanted = frozenset[str]().union(*(o.reads for o in outputs))
     (result,) = perception([frame], wanted, options(chosen))
     return {o.topic.removeprefix('~/'): o.build(result, chosen, None) for o in outputs}

@@ -36,20 +36,20 @@ NAN, INF = np.nan, np.inf
 )
 @pytest.mark.parametrize('sky', [None, False])
 def test_depth_keeps_to_its_range(depth: float, wanted: float, sky: bool | None):
-    mask = None if sky is None else torch.tensor([[[sky]]])
-    cleaned = clean(torch.tensor([[[depth]]]), mask, near=0.5, far=8.0)
+    mask = None if sky is None else torch.tensor([[sky]])
+    cleaned = clean(torch.tensor([[depth]]), mask, near=0.5, far=8.0)
     np.testing.assert_equal(cleaned.item(), wanted)
 
 
 @pytest.mark.parametrize('depth', [0.1, 2.0, 99.0, NAN, INF])
 def test_the_sky_is_nothing_in_range_whatever_the_network_says(depth: float):
-    cleaned = clean(torch.tensor([[[depth]]]), torch.tensor([[[True]]]), near=0.5, far=8.0)
+    cleaned = clean(torch.tensor([[depth]]), torch.tensor([[True]]), near=0.5, far=8.0)
     assert cleaned.item() == INF
 
 
 def test_only_the_sky_is_taken_out():
-    depth, sky = torch.full((2, 3, 4), 2.0), torch.zeros(2, 3, 4, dtype=torch.bool)
-    sky[1, 2, 3] = True
+    depth, sky = torch.full((3, 4), 2.0), torch.zeros(3, 4, dtype=torch.bool)
+    sky[2, 3] = True
     cleaned = clean(depth, sky, near=0.5, far=8.0)
     assert torch.equal(cleaned.isinf(), sky)
     assert (cleaned[~sky] == 2).all()
@@ -60,18 +60,18 @@ def test_what_floats_is_found_at_once_in_any_number_of_bands(monkeypatch, thread
     size, reach = (90, 70), 3
     generator = torch.Generator().manual_seed(0)
     depth = 1 + 6 * torch.rand((1, 1, 9, 7), generator=generator)
-    depth = torch.nn.functional.interpolate(depth, size, mode='bicubic')[0]
+    depth = torch.nn.functional.interpolate(depth, size, mode='bicubic')[0, 0]
     rays = torch.from_numpy(Camera(70, 90, 60, 60, 35, 45).rays()).permute(2, 0, 1).contiguous()
-    wanted = cut_flying(clean(depth, None, 2.0, 6.0)[0], rays, 5.0, reach)
+    wanted = cut_flying(clean(depth, None, 2.0, 6.0), rays, 5.0, reach)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
     with at_once():
-        found = cut_flying(clean(depth, None, 2.0, 6.0, 4 * reach)[0], rays, 5.0, reach)
+        found = cut_flying(clean(depth, None, 2.0, 6.0, 4 * reach), rays, 5.0, reach)
     assert 100 < found.isnan().sum() < found.numel()
     assert torch.equal(found.nan_to_num(-1), wanted.nan_to_num(-1))
 
 
 def test_what_goes_in_stays_as_it_is():
-    depth, sky = torch.tensor([[[0.1, 2.0, 9.0]]]), torch.tensor([[[False, False, True]]])
+    depth, sky = torch.tensor([[0.1, 2.0, 9.0]]), torch.tensor([[False, False, True]])
     before = depth.clone(), sky.clone()
     clean(depth, sky, near=0.5, far=8.0)
     assert torch.equal(depth, before[0]) and torch.equal(sky, before[1])

@@ -11,7 +11,7 @@ from typing import Any
 
 from dpt_ros.perception import networks, pipeline
 from dpt_ros.perception.pipeline import Frame, Perception, Result
-from dpt_ros.ros.messages import decode_camera, encode_camera_info
+from dpt_ros.ros.messages import decode_camera, decode_info, encode_camera_info
 from dpt_ros.ros.parameters import options, Parameters, read
 from dpt_ros.zoo.store import load
 import numpy as np
@@ -135,12 +135,13 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Result, CameraI
         raw = {'raw depth': torch.zeros(1, 4, 4)}
         monkeypatch.setattr(networks.Networks, '_run', lambda *given: given[-1] | raw)
         monkeypatch.setattr(networks, 'depth_of_weights', lambda *_: depth[None].clone())
-        camera = decode_camera(info, width, height, use)
+        calibration = decode_info(info)
+        camera = decode_camera(calibration, width, height, use)
         frame = Frame('', None, np.zeros((height, width, 3), np.uint8), camera)
         chosen: dict[str, Any] = {'output.decimation': decimation, 'depth.edge_angle': 0.0}
         (result,) = PERCEPTION([frame], {'points'}, options(read(chosen)))
         assert (result.width, result.height) == size
-        return result, encode_camera_info(Header(), info, (width, height), size)
+        return result, encode_camera_info(Header(), calibration, (width, height), size)
 
     return run
 
@@ -200,6 +201,6 @@ def test_rays_are_computed_once_for_a_camera_and_once_more_when_it_changes(
     monkeypatch.setattr(pipeline.Camera, 'rays', lambda c: calls.append(c) or rays(c))
     pixels, chosen = np.zeros((120, 160, 3), np.uint8), options(Parameters())
     for lens in ('plumb_bob', 'plumb_bob', 'equidistant', 'plumb_bob', 'equidistant'):
-        camera = decode_camera(info_of(lens, (160, 120)), 160, 120, 'K')
+        camera = decode_camera(decode_info(info_of(lens, (160, 120))), 160, 120, 'K')
         PERCEPTION([Frame('', None, pixels, camera)], {'points'}, chosen)
     assert [camera.distortion for camera in calls] == ['plumb_bob', 'equidistant']

@@ -15,10 +15,12 @@ import cv2
 from dpt_ros.perception.points import pack_points
 from dpt_ros.ros import messages
 from dpt_ros.ros.messages import (
+    Calibration,
     decode_camera,
     decode_compressed,
     decode_depth,
     decode_image,
+    decode_info,
     encode_camera_info,
     encode_image,
     encode_points,
@@ -389,6 +391,10 @@ def info(**fields: Any) -> CameraInfo:
     return CameraInfo(**{**values, 'd': D, 'k': K, 'r': R, 'p': P, **fields})
 
 
+def calibration(**fields: Any) -> Calibration:
+    return decode_info(info(**fields))
+
+
 def by_k(message: CameraInfo) -> np.ndarray:
     u, v, w = np.reshape(message.k, (3, 3)) @ POINT
     return np.array([u / w, v / w])
@@ -400,23 +406,22 @@ def by_p(message: CameraInfo) -> np.ndarray:
 
 
 def test_a_raw_image_obeys_k_and_its_lens():
-    camera = decode_camera(info(), 640, 480, 'K')
+    camera = decode_camera(calibration(), 640, 480, 'K')
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (500, 510, 310, 250)
     assert (camera.width, camera.height) == (640, 480)
     assert (camera.distortion, camera.coefficients) == ('plumb_bob', tuple(D))
 
 
 def test_a_rectified_image_obeys_p_and_has_no_lens():
-    camera = decode_camera(info(), 640, 480, 'P')
+    camera = decode_camera(calibration(), 640, 480, 'P')
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (450, 460, 315, 245)
     assert (camera.distortion, camera.coefficients) == ('', ())
 
 
 def test_the_info_of_a_rectified_image_says_the_same_in_k_and_p():
     roi = RegionOfInterest(x_offset=100, y_offset=50, width=320, height=240)
-    given = info(roi=roi, binning_x=2, binning_y=2)
+    given = calibration(roi=roi, binning_x=2, binning_y=2)
     told = rectified(given)
-    checked(told)
     np.testing.assert_array_equal(np.reshape(told.k, (3, 3)), np.reshape(P, (3, 4))[:, :3])
     np.testing.assert_array_equal(np.reshape(told.r, (3, 3)), np.eye(3))
     assert not any(told.d)
@@ -425,41 +430,41 @@ def test_the_info_of_a_rectified_image_says_the_same_in_k_and_p():
 
 
 def test_a_camera_without_p_has_no_rectified_image():
-    assert decode_camera(rectified(info(p=[0.0] * 12)), 640, 480, 'K') is None
+    assert decode_camera(rectified(calibration(p=[0.0] * 12)), 640, 480, 'K') is None
 
 
 @pytest.mark.parametrize('model', ['', 'thin_prism'])
 def test_a_lens_without_distortion_needs_no_model(model: str):
-    camera = decode_camera(info(distortion_model=model, d=[0.0] * 5), 640, 480, 'K')
+    camera = decode_camera(calibration(distortion_model=model, d=[0.0] * 5), 640, 480, 'K')
     assert camera.distortion == ''
 
 
 def test_a_lens_of_an_unknown_model_is_refused():
     with pytest.raises(ValueError, match=r"'thin_prism' is not one of plumb_bob, .*rectified"):
-        decode_camera(info(distortion_model='thin_prism'), 640, 480, 'K')
+        decode_camera(calibration(distortion_model='thin_prism'), 640, 480, 'K')
 
 
 def test_a_lens_without_a_model_is_refused():
     with pytest.raises(ValueError, match='distortion'):
-        decode_camera(info(distortion_model=''), 640, 480, 'K')
+        decode_camera(calibration(distortion_model=''), 640, 480, 'K')
 
 
 @pytest.mark.parametrize(('use', 'field'), [('K', 'k'), ('P', 'p')])
 def test_what_is_not_calibrated_is_no_camera(use: str, field: str):
     blank = {'k': [0.0] * 9, 'p': [0.0] * 12}[field]
-    assert decode_camera(info(**{field: blank}), 640, 480, use) is None
+    assert decode_camera(calibration(**{field: blank}), 640, 480, use) is None
 
 
 @pytest.mark.parametrize(('use', 'field'), [('P', 'k'), ('K', 'p')])
 def test_a_camera_needs_only_the_matrix_that_it_uses(use: str, field: str):
     blank = {'k': [0.0] * 9, 'p': [0.0] * 12}[field]
-    assert decode_camera(info(**{field: blank}), 640, 480, use) is not None
+    assert decode_camera(calibration(**{field: blank}), 640, 480, use) is not None
 
 
 @pytest.mark.parametrize('use', ['K', 'P'])
 def test_binning_halves_the_image_edge_to_edge(use: str):
-    camera = decode_camera(info(binning_x=2, binning_y=4), 320, 120, use)
-    whole = decode_camera(info(), 640, 480, use)
+    camera = decode_camera(calibration(binning_x=2, binning_y=4), 320, 120, use)
+    whole = decode_camera(calibration(), 640, 480, use)
     x, y = (whole.cx + 0.5) / 2 - 0.5, (whole.cy + 0.5) / 4 - 0.5
     wanted = [whole.fx / 2, whole.fy / 4, x, y]
     np.testing.assert_allclose([camera.fx, camera.fy, camera.cx, camera.cy], wanted)
@@ -467,13 +472,13 @@ def test_binning_halves_the_image_edge_to_edge(use: str):
 
 def test_a_region_of_interest_moves_the_center():
     roi = RegionOfInterest(x_offset=100, y_offset=50, width=320, height=240)
-    camera = decode_camera(info(roi=roi), 320, 240, 'K')
+    camera = decode_camera(calibration(roi=roi), 320, 240, 'K')
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (500, 510, 210, 200)
 
 
 def test_a_region_of_interest_is_cut_before_it_is_binned():
     roi = RegionOfInterest(x_offset=100, y_offset=50, width=320, height=240)
-    camera = decode_camera(info(roi=roi, binning_x=2, binning_y=2), 160, 120, 'K')
+    camera = decode_camera(calibration(roi=roi, binning_x=2, binning_y=2), 160, 120, 'K')
     wanted = [250, 255, (210 + 0.5) / 2 - 0.5, (200 + 0.5) / 2 - 0.5]
     np.testing.assert_allclose([camera.fx, camera.fy, camera.cx, camera.cy], wanted)
 
@@ -489,12 +494,14 @@ def test_a_region_of_interest_is_cut_before_it_is_binned():
 def test_an_info_of_another_image_is_refused(message: CameraInfo, size: str):
     complaint = f'camera_info is of {size} pixels but the image of 64x48: remap camera_info'
     with pytest.raises(ValueError, match=complaint):
-        decode_camera(message, 64, 48, 'K')
+        decode_camera(decode_info(message), 64, 48, 'K')
 
 
 def test_an_info_of_no_sense_is_refused():
     with pytest.raises(ValueError, match=r'focal lengths 500, 0 .*sees nothing'):
-        decode_camera(info(k=[500.0, 0.0, 310.0, 0.0, 0.0, 250.0, 0.0, 0.0, 1.0]), 640, 480, 'K')
+        decode_camera(
+            calibration(k=[500.0, 0.0, 310.0, 0.0, 0.0, 250.0, 0.0, 0.0, 1.0]), 640, 480, 'K'
+        )
 
 
 @pytest.mark.parametrize(
@@ -603,14 +610,14 @@ SIZES = [(640, 480), (320, 240), (213, 160)]
 
 @pytest.mark.parametrize('size', SIZES)
 def test_a_point_falls_on_the_same_place_of_image_and_map(size: tuple[int, int]):
-    given, made = info(), encode_camera_info(HEADER, info(), (640, 480), size)
+    given, made = info(), encode_camera_info(HEADER, calibration(), (640, 480), size)
     scale = np.array(size) / (640, 480)
     np.testing.assert_allclose(by_k(made), (by_k(given) + 0.5) * scale - 0.5)
     np.testing.assert_allclose(by_p(made), (by_p(given) + 0.5) * scale - 0.5)
 
 
 def test_the_baseline_is_scaled_with_the_focal_length():
-    made = encode_camera_info(HEADER, info(), (640, 480), (320, 120))
+    made = encode_camera_info(HEADER, calibration(), (640, 480), (320, 120))
     # Tx = -fx B: the baseline B = 0.1 m stays.
     assert -made.p[3] / made.p[0] == pytest.approx(0.1)
     assert made.p[7] / made.p[5] == pytest.approx(23 / 460)
@@ -622,7 +629,7 @@ def test_binning_and_region_of_interest_are_in_the_matrices(binning: int):
     roi = RegionOfInterest(x_offset=100, y_offset=50, width=320, height=240)
     given = info(roi=roi, binning_x=binning, binning_y=binning)
     image_size = (320 // binning, 240 // binning)
-    made = encode_camera_info(HEADER, given, image_size, (80, 60))
+    made = encode_camera_info(HEADER, decode_info(given), image_size, (80, 60))
     for project in (by_k, by_p):
         wanted = (project(given) - (100, 50) + 0.5) / 4 - 0.5
         np.testing.assert_allclose(project(made), wanted)
@@ -631,14 +638,14 @@ def test_binning_and_region_of_interest_are_in_the_matrices(binning: int):
 
 
 def test_the_info_of_maps_as_large_as_the_image_is_the_image_s():
-    made = encode_camera_info(HEADER, info(), (640, 480), (640, 480))
+    made = encode_camera_info(HEADER, calibration(), (640, 480), (640, 480))
     checked(made)
     np.testing.assert_allclose(made.k, K)
     np.testing.assert_allclose(made.p, P)
 
 
 def test_the_info_of_maps_has_their_size_and_the_header_given():
-    made = encode_camera_info(HEADER, info(), (640, 480), (213, 160))
+    made = encode_camera_info(HEADER, calibration(), (640, 480), (213, 160))
     checked(made)
     assert (made.width, made.height) == (213, 160)
     assert made.header is HEADER
@@ -647,42 +654,44 @@ def test_the_info_of_maps_has_their_size_and_the_header_given():
 @pytest.mark.parametrize('use', ['K', 'P'])
 def test_an_info_that_would_fill_the_memory_is_refused(use: str):
     with pytest.raises(ValueError, match='15 coefficients'):
-        decode_camera(info(d=[0.0] * 15), 640, 480, use)
+        decode_camera(calibration(d=[0.0] * 15), 640, 480, use)
     with pytest.raises(ValueError, match='of 1000 characters'):
-        decode_camera(info(d=[], distortion_model=1000 * 'x'), 640, 480, use)
+        decode_camera(calibration(d=[], distortion_model=1000 * 'x'), 640, 480, use)
 
 
 def test_each_info_of_the_same_maps_has_a_header_of_its_own():
     other = Header(frame_id='another')
-    made = [encode_camera_info(each, info(), (640, 480), (320, 240)) for each in (HEADER, other)]
+    made = [
+        encode_camera_info(each, calibration(), (640, 480), (320, 240)) for each in (HEADER, other)
+    ]
     assert made[0].header is HEADER and made[1].header is other
     made[1].header = HEADER
     assert made[0] == made[1]
 
 
 def test_the_lens_and_the_rotation_stay():
-    made = encode_camera_info(HEADER, info(), (640, 480), (320, 240))
+    made = encode_camera_info(HEADER, calibration(), (640, 480), (320, 240))
     assert (list(made.d), made.distortion_model) == (D, 'plumb_bob')
     assert list(made.r) == R
 
 
 def test_the_info_of_the_image_is_not_changed():
     given = info()
-    encode_camera_info(HEADER, given, (640, 480), (320, 240))
+    encode_camera_info(HEADER, decode_info(given), (640, 480), (320, 240))
     assert given == info()
 
 
 @pytest.mark.parametrize('size', [(640, 480), (0, 0)])
 def test_what_is_not_calibrated_stays_so(size: tuple[int, int]):
     blank = CameraInfo(width=size[0], height=size[1])
-    made = encode_camera_info(HEADER, blank, (640, 480), (320, 240))
+    made = encode_camera_info(HEADER, decode_info(blank), (640, 480), (320, 240))
     checked(made)
     assert not any(made.k) and not any(made.p)
     assert (made.width, made.height) == (320, 240)
 
 
 def test_a_missing_p_does_not_spoil_k():
-    made = encode_camera_info(HEADER, info(p=[0.0] * 12), (640, 480), (320, 240))
+    made = encode_camera_info(HEADER, calibration(p=[0.0] * 12), (640, 480), (320, 240))
     assert made.k[0] == 250
     assert not any(made.p)
 
@@ -698,8 +707,9 @@ def test_a_missing_p_does_not_spoil_k():
 def test_a_matrix_that_the_image_does_not_use_costs_no_frame(spoiled: dict):
     # decode_camera lets these pass, so nothing else may refuse them and take depth along.
     message = info(**spoiled)
-    decode_camera(message, 640, 480, 'K')
-    encode_camera_info(HEADER, message, (640, 480), (320, 240))
+    told = decode_info(message)
+    decode_camera(told, 640, 480, 'K')
+    encode_camera_info(HEADER, told, (640, 480), (320, 240))
 
 
 @pytest.mark.parametrize('big', [False, True])

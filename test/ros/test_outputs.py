@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.pipeline import Frame, Result
 from dpt_ros.perception.products import PRODUCTS
-from dpt_ros.ros.messages import decode_image
+from dpt_ros.ros.messages import decode_image, decode_info
 from dpt_ros.ros.outputs import encode_label_info, LABEL_INFO, Origin, Output, OUTPUTS, topic_of
 from dpt_ros.ros.parameters import Parameters
 from dpt_ros.zoo.labels import load_labels
@@ -50,7 +50,8 @@ MADE = {
 
 def result(info: CameraInfo | None = INFO, header: object = None, **products: object) -> Result:
     pixels = np.zeros((12, 16, 3), np.uint8)
-    frame = Frame('', header or Origin(HEADER, info), pixels, None)
+    origin = Origin(HEADER, info and decode_info(info))
+    frame = Frame('', header or origin, pixels, None)
     camera = Camera(WIDTH, HEIGHT, 10.0, 10.0, 3.5, 2.5)
     return Result(frame, WIDTH, HEIGHT, camera, MADE | products)
 
