@@ -107,7 +107,7 @@ def resample(first, last, values, across, blocks, down, of_rows, resampled):
             after = min(done + 1, len(values) - 1)
             _widen(values[done], values[after], across, blocks, wide[0], done)
             done += 2
-        _sum_rows(wide, down[y], of_rows[:, y], 0, width, resampled[y : y + 1])
+        _sum_rows(wide, down[y], of_rows[:, y], 0, width, resampled[y:])
 
 
 @compiled
