@@ -349,6 +349,44 @@ def test_a_batch_of_two_is_two_frames(given: Callable[[], Perception]):
         assert (result.products['labels'] == alone['labels']).mean() > 0.999
 
 
+@pytest.fixture
+def spoilt_memory() -> Iterator[None]:
+    """Fill what PyTorch allocates with NaN, or with the largest integers."""
+    torch.use_deterministic_algorithms(True, warn_only=True)  # it fills by default then
+    assert torch.empty(99).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'depth_edge_angle': 4.0},
+        {'depth_encoding': '16UC1', 'output_decimation': 2},
+        {'depth_invalid_value': 0.0, 'points_exclude_classes': 'floor'},
+        {'points_clearing_distance': 9.0, 'segmentation_min_confidence': 0.6},
+        {'scale_factor': 1.1, 'depth_steadiness': 0.5},
+    ],
+    ids=lambda changes: ', '.join(changes),
+)
+def test_nothing_is_read_before_it_is_written(
+    changes: dict, threads: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+
+    def second(camera: str) -> dict[str, np.ndarray]:
+        given = replace(frame(), source=camera)
+        return [run(METRIC, given=given, **changes) for _ in range(2)][-1].products
+
+    wanted = second('of clean memory')
+    request.getfixturevalue('spoilt_memory')
+    found = second('of spoilt memory')
+    assert set(found) == METRIC
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
 def test_points_come_only_for_calibrated_frames():
     result = run(METRIC, given=frame(camera=None))
     assert set(result.products) == METRIC - {'points'}
