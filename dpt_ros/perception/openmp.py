@@ -14,25 +14,29 @@ from typing import Any
 import torch
 
 Band = Callable[[int], None]  # given its number
+Thread = Callable[[], int]  # the number of the thread that asks, 0 for the caller's
 
 
 def in_parallel(band: Band, bands: int) -> None:
     """
-    Call a function for each of so many bands at once, in as many threads, this one among them.
+    Call a function for each of so many bands at once, in as many threads, the first in this one.
 
-    One after the other where PyTorch has no OpenMP. Return when all are done.
+    Each thread has the same band each time. One after the other where PyTorch has no OpenMP.
+    Return when all are done.
 
     :param band: must not raise, for there is nobody to tell.
     """
-    numbers = iter(range(bands))
+    left = set(range(bands))
 
-    def take_one() -> None:
-        if (number := next(numbers, None)) is not None:
-            band(number)
+    def take_own() -> None:
+        number = thread_number()
+        left.discard(number)
+        band(number)
 
-    if bands > 1 and (parallel := _openmp()) is not None:
-        parallel(_call, take_one, bands, 0)
-    for number in numbers:  # of a team that is smaller
+    if bands > 1 and (openmp := _openmp()) is not None:
+        parallel, thread_number = openmp
+        parallel(_call, take_own, bands, 0)
+    for number in sorted(left):  # of a team that is smaller
         band(number)
 
 
@@ -42,11 +46,12 @@ def _call(function: Callable[[], None]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _openmp() -> Callable[[Any, Callable[[], None], int, int], None] | None:
+def _openmp() -> tuple[Callable[[Any, Callable[[], None], int, int], None], Thread] | None:
     """Return how PyTorch's OpenMP is asked: GNU's, or Intel's or LLVM's, which understand that."""
+    library = CDLL(torch._C.__file__)  # with what that depends on, nobody else's
     try:
-        parallel = CDLL(torch._C.__file__).GOMP_parallel  # of what that depends on, nobody else's
+        parallel, thread_number = library.GOMP_parallel, library.omp_get_thread_num
     except AttributeError:
         return None
     parallel.argtypes, parallel.restype = (type(_call), py_object, c_uint, c_uint), None
-    return parallel
+    return parallel, thread_number

@@ -1,6 +1,7 @@
 """Rows shared out among threads, each of them once."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 import os
 import subprocess
 import sys
@@ -27,6 +28,44 @@ def test_every_row_is_visited_once(rows: int):
     visited = torch.zeros(rows, 3, dtype=torch.int32)
     bands.in_bands(count, rows, np.int32(2), visited)
     assert (visited == 2).all()
+
+
+def test_bands_become_as_wide_as_their_threads_are_fast(monkeypatch: pytest.MonkeyPatch):
+    now, turn, visited = 0.0, 0, np.zeros(1000)
+    seconds_a_row = [1.0, 3.0, 2.0]
+
+    def work(first, last):
+        nonlocal now
+        now += seconds_a_row[turn] * (last - first)
+        visited[first:last] += 1
+
+    def run_each_from_the_same_time(run, count):
+        nonlocal now, turn
+        start, ends = now, []
+        for turn in range(count):
+            now = start
+            run(turn)
+            ends.append(now)
+        now = max(ends)
+
+    monkeypatch.setattr(bands, '_shares', {})
+    monkeypatch.setattr(bands, 'perf_counter', lambda: now)
+    monkeypatch.setattr(bands, 'in_parallel', run_each_from_the_same_time)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 3)
+    taken = []
+    for _ in range(100):
+        before = now
+        bands.in_bands(work, 1000)
+        taken.append(now - before)
+    assert (visited == 100).all()
+    assert taken[0] == pytest.approx(1000, abs=5)  # a third of the rows, each 3 seconds
+    assert taken[-1] == pytest.approx(1000 / (1 + 1 / 3 + 1 / 2), abs=5)
+    assert all(a >= b - 5 for a, b in pairwise(taken))  # it is no swing
+    seconds_a_row[0] = 9.0  # somebody takes most of that core
+    for _ in range(100):
+        before = now
+        bands.in_bands(work, 1000)
+    assert now - before == pytest.approx(1000 / (1 / 9 + 1 / 3 + 1 / 2), abs=10)
 
 
 @pytest.mark.usefixtures('threads')

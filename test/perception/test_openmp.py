@@ -30,13 +30,14 @@ def test_each_band_runs_once_in_a_thread_of_its_own(bands: int):
     assert len(threads) == bands and threading.get_native_id() in threads
 
 
-def test_threads_are_the_same_each_time():
-    first, second = ({thread for _, thread in bands_of(3)} for _ in range(2))
-    assert first == second
+def test_each_band_has_the_same_thread_each_time_and_the_first_that_of_the_caller():
+    first, second = (bands_of(3) for _ in range(2))
+    assert first == second and first[0] == (0, threading.get_native_id())
 
 
 def test_a_smaller_team_runs_all_bands(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(openmp, '_openmp', lambda: lambda call, function, *_: call(function))
+    team = (lambda call, function, *_: call(function)), lambda: 0
+    monkeypatch.setattr(openmp, '_openmp', lambda: team)
     found: list[int] = []
     in_parallel(found.append, 3)
     assert found == [0, 1, 2]

@@ -8,7 +8,7 @@ from itertools import combinations
 import math
 
 import cv2
-from dpt_ros.perception import pipeline
+from dpt_ros.perception import bands, pipeline
 from dpt_ros.perception.camera import Camera
 from dpt_ros.perception.cleanup import cut_flying
 from dpt_ros.perception.pipeline import Frame, Perception, Result
@@ -383,6 +383,26 @@ def test_nothing_is_read_before_it_is_written(
     request.getfixturevalue('spoilt_memory')
     found = second('of spoilt memory')
     assert set(found) == METRIC
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_products_are_the_same_wherever_the_rows_are_parted(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+):
+    random = np.random.default_rng(seed)
+
+    class Anywhere(dict):
+        """Parts rows in another way each time."""
+
+        def get(self, kind: tuple) -> list[float]:
+            return random.dirichlet([1] * kind[0]).tolist()
+
+    wanted = run(METRIC, depth_edge_angle=4.0).products
+    monkeypatch.setattr(bands, '_shares', Anywhere())
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2 + seed % 3)
+    found = run(METRIC, depth_edge_angle=4.0).products
     for name, values in wanted.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
