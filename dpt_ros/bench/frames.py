@@ -74,8 +74,8 @@ class Ours:
         if outcome.error is not None:
             raise outcome.error
         self._processor.give_back(outcome)
-        messages = outcome.messages.values()
-        written = sum(len(message.data) for message in messages if hasattr(message, 'data'))
+        made = [message for message in outcome.messages.values() if message is not image]
+        written = sum(len(message.data) for message in made if hasattr(message, 'data'))
         moved = {'upload': len(image.data), 'download': written, 'encode': written}
         return {**outcome.seconds, 'total': total}, moved
 

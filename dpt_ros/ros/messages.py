@@ -13,7 +13,7 @@ from contextlib import suppress
 from copy import copy
 from functools import cache, lru_cache
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import cv2
 from dpt_ros.perception.camera import Camera, DISTORTIONS
@@ -108,6 +108,13 @@ def decode_image(image: Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             f'an image of {image.width}x{image.height} {image.encoding} cannot be converted to '
             f'RGB: {error.err}; are its sides even, as this encoding needs?'
         ) from None
+
+
+def is_rgb8(image: Image | CompressedImage) -> TypeGuard[Image]:
+    """Return whether a message is what `encode_image` makes of RGB: its rows without gaps."""
+    if not isinstance(image, Image) or image.encoding != 'rgb8':
+        return False
+    return image.step == 3 * image.width and len(image.data) == image.step * image.height
 
 
 def decode_compressed(image: CompressedImage, max_pixels: int = MAX_PIXELS) -> np.ndarray:

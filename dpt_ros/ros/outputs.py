@@ -7,7 +7,7 @@ subscribes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dpt_ros.perception.pipeline import Result
@@ -24,6 +24,7 @@ class Origin:
 
     header: Header
     calibration: Calibration | None  # None: no camera_info that fits the image
+    color: Image | None = None  # the image itself, if it goes out as it came; None: it does not
     of_maps: CameraInfo | None = None  # the same camera as its maps see it, once anyone asked
 
 
@@ -50,6 +51,17 @@ def _image(topic: str, product: str, encoding: Callable[[Result, Parameters], st
         return encode_image(header, pixels, encoding(result, parameters), last)
 
     return Output(topic, Image, frozenset({product}), build, frozenset({product}))
+
+
+def _color(topic: str) -> Output:
+    """Describe the topic of the image at the size of the maps: the message that came, if it is."""
+    made = _image(topic, 'color', lambda *_: 'rgb8')
+
+    def build(result: Result, parameters: Parameters, last: Image | None) -> Image | None:
+        came = _origin(result).color
+        return made.build(result, parameters, last) if came is None else came
+
+    return replace(made, build=build)
 
 
 def _info(topic: str, product: str) -> Output:
@@ -91,7 +103,7 @@ def _mask_encoding(result: Result, parameters: Parameters) -> str:  # noqa: ARG0
 
 
 OUTPUTS: tuple[Output, ...] = (
-    _image('~/color/image', 'color', lambda *_: 'rgb8'),
+    _color('~/color/image'),
     _info('~/color/camera_info', 'color'),
     _image('~/depth/image', 'depth', lambda _, parameters: parameters.depth_encoding),
     _info('~/depth/camera_info', 'depth'),

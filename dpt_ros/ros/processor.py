@@ -24,6 +24,7 @@ from dpt_ros.ros.messages import (
     decode_depth,
     decode_image,
     decode_info,
+    is_rgb8,
     rectified,
     seconds_of,
 )
@@ -86,12 +87,11 @@ class Processor:
         for job in jobs:
             outcome = Outcome(job, spare=self._take_spare(job))
             try:
-                frame = _decode(outcome, parameters.limits_max_pixels)
+                frame, wanted = _decode(outcome, parameters)
             except Exception as error:
                 outcome.error = error
                 yield outcome
             else:
-                wanted = frozenset[str]().union(*(output.reads for output in job.outputs))
                 groups[frame.pixels.shape, wanted].append((frame, outcome))
         for (_, wanted), group in groups.items():
             yield from self._run(group, wanted, parameters)
@@ -103,7 +103,8 @@ class Processor:
         Another thread may do so than the one that runs frames.
         """
         for topic, message in outcome.messages.items():
-            self._spare[outcome.job.source, topic].append(message)
+            if message is not outcome.job.image:
+                self._spare[outcome.job.source, topic].append(message)
 
     def _take_spare(self, job: Job) -> dict[str, Any]:
         """Take a message that was given back for each output, by its topic, if there is one."""
@@ -149,9 +150,13 @@ class Processor:
         outcome.seconds['encode'] = perf_counter() - started
 
 
-def _decode(outcome: Outcome, max_pixels: int) -> Frame:
-    """Read the image of a job and join it with the camera_info that fits it, and spare memory."""
-    started, job = perf_counter(), outcome.job
+def _decode(outcome: Outcome, parameters: Parameters) -> tuple[Frame, frozenset[str]]:
+    """
+    Read the image of a job and join it with the camera_info that fits it, and spare memory.
+
+    :return: beside that the products that its outputs need.
+    """
+    started, job, max_pixels = perf_counter(), outcome.job, parameters.limits_max_pixels
     if isinstance(job.image, CompressedImage):
         pixels = decode_compressed(job.image, max_pixels)
     else:
@@ -187,9 +192,13 @@ def _decode(outcome: Outcome, max_pixels: int) -> Frame:
         if output.topic in outcome.spare
         for product in output.reads
     }
-    outcome.seconds['decode'] = perf_counter() - started
+    wanted = frozenset[str]().union(*(output.reads for output in job.outputs))
     origin, seconds = Origin(job.image.header, calibration), seconds_of(job.image.header)
-    return Frame(job.source, origin, pixels, camera, seconds, references, job.down, spare)
+    if parameters.output_decimation == 1 and is_rgb8(job.image):
+        origin.color, wanted = job.image, wanted - {'color'}
+    outcome.seconds['decode'] = perf_counter() - started
+    frame = Frame(job.source, origin, pixels, camera, seconds, references, job.down, spare)
+    return frame, wanted
 
 
 def open_perception(chosen: Parameters, log: Log | None = None) -> Perception:

@@ -116,7 +116,34 @@ def test_what_is_computed_is_computed_in_its_message(way: Way, monkeypatch: pyte
 
     monkeypatch.setattr(messages, '_fill', note)
     way()
-    assert sorted(copied) == ['mono8', 'rgb8']  # the mask, and the image itself
+    assert copied == ['mono8']  # the mask
+
+
+def test_an_rgb8_image_goes_out_as_it_came_and_is_not_filled_again(way: Way):
+    before = bytes(IMAGE.data)
+    for _ in range(3):
+        assert way().messages['~/color/image'] is IMAGE
+    assert bytes(IMAGE.data) == before
+    assert not way.processor._spare['', '~/color/image']
+
+
+@pytest.mark.parametrize('change', ['bgr8', 'gaps', 'half'])
+def test_an_image_that_is_not_its_own_color_is_encoded(way: Way, change: str):
+    rgb, chosen = picture(WIDTH, HEIGHT), {'output_decimation': 2 if change == 'half' else 1}
+    image = encode_image(Header(), rgb, 'rgb8')
+    if change == 'bgr8':
+        image = encode_image(Header(), np.ascontiguousarray(rgb[..., ::-1]), 'bgr8')
+    if change == 'gaps':
+        image = encode_image(Header(), np.pad(rgb, ((0, 0), (0, 1), (0, 0))), 'rgb8')
+        image.width -= 1
+    job = Job('', image, INFO, 'K', [o for o in way.outputs if o.topic == '~/color/image'])
+    (outcome,) = way.processor([job], Parameters(**chosen))
+    made = outcome.messages['~/color/image']
+    assert made is not image and made.encoding == 'rgb8'
+    if change == 'half':
+        assert (made.width, made.height) == (WIDTH // 2, HEIGHT // 2)
+    else:
+        assert bytes(made.data) == rgb.tobytes()
 
 
 def test_no_map_is_copied_on_its_way_from_the_image_to_its_message(
@@ -133,7 +160,8 @@ def test_no_map_is_copied_on_its_way_from_the_image_to_its_message(
     with Copies() as copies:
         outcome = way()
     assert copies.found == []
-    written = [len(m.data) for m in outcome.messages.values() if hasattr(m, 'data')]
+    made = [m for m in outcome.messages.values() if m is not IMAGE]
+    written = [len(m.data) for m in made if hasattr(m, 'data')]
     assert sorted(filled) == sorted(written)  # down: once each
 
 
