@@ -422,6 +422,7 @@ def test_the_info_of_a_rectified_image_says_the_same_in_k_and_p():
     roi = RegionOfInterest(x_offset=100, y_offset=50, width=320, height=240)
     given = calibration(roi=roi, binning_x=2, binning_y=2)
     told = rectified(given)
+    checked(encode_camera_info(HEADER, told, (160, 120), (160, 120)))
     np.testing.assert_array_equal(np.reshape(told.k, (3, 3)), np.reshape(P, (3, 4))[:, :3])
     np.testing.assert_array_equal(np.reshape(told.r, (3, 3)), np.eye(3))
     assert not any(told.d)
