@@ -41,6 +41,16 @@ def camera_info(width, height, stamp, focal=60.0):
     return kind(header_at(stamp), height, width, 'plumb_bob', none, k, r, p, 0, 0, roi)
 
 
+def imu(stamp):
+    """Describe an IMU at rest and level, without an orientation."""
+    vector, nothing = TYPES['geometry_msgs/msg/Vector3'], np.zeros(9)
+    none = np.array([-1.0, *nothing[1:]])
+    orientation = TYPES['geometry_msgs/msg/Quaternion'](0.0, 0.0, 0.0, 1.0)
+    still, up = vector(0.0, 0.0, 0.0), vector(0.0, 0.0, 9.81)
+    kind = TYPES['sensor_msgs/msg/Imu']
+    return kind(header_at(stamp, 'imu'), orientation, none, still, nothing, up, nothing)
+
+
 def text(words):
     """Wrap words."""
     return TYPES['std_msgs/msg/String'](words)

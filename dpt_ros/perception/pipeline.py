@@ -251,6 +251,12 @@ class Perception:
         with compiling_told(self.device, self.runtime.log.info):
             self([Frame('', None, black, camera)], self.products, options)
 
+    def forget(self) -> None:
+        """Begin anew with every camera: no frame before tells anything of those to come."""
+        self._steady = Steadiness()
+        if self._depth is not None:
+            self._scaler.forget()
+
     def check(self, options: Options) -> None:
         """Refuse options that these networks cannot serve."""
         self._finisher.classes_of_points(options)

@@ -165,6 +165,18 @@ def _add_bag(commands: Commands) -> None:
     bag.add_argument(
         '--camera-info', default='', metavar='TOPIC', help='of these images (the one beside them)'
     )
+    bag.add_argument(
+        '--reference-depth',
+        default='',
+        metavar='TOPIC',
+        help='measured depth, for scale.mode reference in --params (the only one beside --image)',
+    )
+    bag.add_argument(
+        '--imu',
+        default='',
+        metavar='TOPIC',
+        help='for scale.mode ground with scale.gravity imu (the only one there is)',
+    )
     bag.add_argument('--model', default='', metavar='NAME', help='see `dpt models`')
     bag.add_argument(
         '--segmentation-model',
@@ -466,6 +478,8 @@ def _bag(arguments: argparse.Namespace) -> None:
         arguments.outputs,
         arguments.storage,
         arguments.split,
+        arguments.reference_depth,
+        arguments.imu,
     )
     (first, *others), output = arguments.bags, arguments.output
     fleet = bool(others) or (first.is_dir() and not is_bag(first))

@@ -4,9 +4,10 @@ A recording with the topics of the node added: `label` does one bag, whoever cal
 The messages are made by the node's own `Processor`; each lies in the bag at the time of its image.
 """
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import islice
@@ -18,6 +19,10 @@ from typing import Any
 
 from dpt_ros import __version__
 from dpt_ros.perception.pipeline import Perception
+from dpt_ros.perception.scale.scaler import WAITING
+from dpt_ros.ros.gravity import Gravity
+from dpt_ros.ros.inputs import INPUTS
+from dpt_ros.ros.messages import seconds_of
 from dpt_ros.ros.outputs import LABEL_INFO, Output, OUTPUTS
 from dpt_ros.ros.parameters import FIELDS, Parameters, read
 from dpt_ros.ros.processor import choose_matrix, Job, open_perception, Processor
@@ -42,10 +47,12 @@ from dpt_ros.zoo.store import checkpoint
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 
 IMAGES: dict[str, type] = {type_name(kind): kind for kind in (Image, CompressedImage)}
 INFOS: dict[str, type] = {type_name(CameraInfo): CameraInfo}
+MEASURED: dict[str, type] = {type_name(Image): Image}
+IMUS: dict[str, type] = {type_name(Imu): Imu}
 MODELS = ('depth.model', 'segmentation.model')
 LABEL_INFO_TYPE = 'vision_msgs/msg/LabelInfo'
 # What the networks are opened with.
@@ -60,6 +67,10 @@ NETWORKS = (
     'network_side',
 )
 
+# What images may lack.
+LEFT_OUT, NO_METRES, NO_POINTS = 'are left out', 'have no metres', 'have no points'
+STRAY = 'come with measured depth that is not used'
+
 Show = Callable[[int, int], Any]
 
 
@@ -69,13 +80,15 @@ class Order:
 
     bag: Path
     output: Path
-    image: str  # its topic; empty: the only one there is
+    image: str  # its topic; empty: the only one there is beside `reference_depth`
     camera_info: str  # its topic; empty: beside the image, if it is there
     parameters: Parameters
     node: str = '/dpt'  # whose topics they become
     outputs: tuple[str, ...] = ()  # names and patterns below the node; empty: see `_outputs`
     storage: str = ''  # 'mcap' or 'sqlite3'; empty: as the bag
     split: int = 200  # images in each file of the output
+    reference_depth: str = ''  # topic of measured depth; empty: the only one beside `image`
+    imu: str = ''  # its topic; empty: the only one there is
 
 
 @dataclass(frozen=True)
@@ -84,21 +97,20 @@ class Tally:
 
     messages: int = 0  # of the bag
     images: int = 0  # among them
-    left_out: int = 0  # of these, without results
-    why: str = ''  # the first of them is
-    pointless: int = 0  # images with results but no points, though these were wanted
-    why_pointless: str = ''
+    lacking: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # how many, the first why
 
     def __add__(self, other: 'Tally') -> 'Tally':
         """Join two parts."""
-        return Tally(
-            self.messages + other.messages,
-            self.images + other.images,
-            self.left_out + other.left_out,
-            self.why or other.why,
-            self.pointless + other.pointless,
-            self.why_pointless or other.why_pointless,
-        )
+        lacking = dict(self.lacking)
+        for what, (count, why) in other.lacking.items():
+            before, first = lacking.get(what, (0, why))
+            lacking[what] = before + count, first
+        return Tally(self.messages + other.messages, self.images + other.images, lacking)
+
+    @property
+    def left_out(self) -> int:
+        """Images without results."""
+        return self.lacking.get(LEFT_OUT, (0, ''))[0]
 
 
 @dataclass(frozen=True)
@@ -165,9 +177,9 @@ def label(order: Order, show: Show | None = None) -> Labelled:
     """
     check_free(order.output)
     with open_bag(order.bag) as reader:
-        image, info = _inputs(reader, order)
+        inputs = _inputs(reader, order)
         perception = _perception(order.parameters)
-        camera = _Camera(perception, order, image, info)
+        camera = _Camera(perception, order, inputs)
         topics = topics_of(reader)
         _check_topics(order, topics.values(), camera.topics)
         storage = StoragePlugin[order.storage.upper()] if order.storage else storage_of(reader)
@@ -201,18 +213,28 @@ def is_done(order: Order) -> bool:
         return recipe == _recipe(reader, order)
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """The topics of a bag that the node would listen to."""
+
+    image: Connection
+    info: Connection | None  # None: there is none
+    reference: Connection | None  # None: nothing is fitted to it, and likewise
+    imu: Connection | None
+
+
 class _Camera:
     """The work of the node for the images of one topic."""
 
-    def __init__(
-        self, perception: Perception, order: Order, image: Connection, info: Connection | None
-    ):
+    def __init__(self, perception: Perception, order: Order, inputs: _Inputs):
         """Choose what is made of each image."""
         self._processor, self._parameters = Processor(perception), order.parameters
-        self.image, self.info = image, info
-        self._matrix = choose_matrix(image.topic, order.parameters.camera_use)
+        self.inputs = inputs
+        self._matrix = choose_matrix(inputs.image.topic, order.parameters.camera_use)
         self._newest: CameraInfo | None = None
-        self._outputs, labels = _outputs(perception, order, info is not None)
+        self._references: deque[Image] = deque(maxlen=WAITING)
+        self._gravity = Gravity()
+        self._outputs, labels = _outputs(perception, order, inputs.info is not None)
         reliable = order.parameters.qos_output == 'reliable'
         self._topics = {
             output.topic: new_topic(
@@ -231,9 +253,14 @@ class _Camera:
         """What is added."""
         return list(self._topics.values())
 
-    def remember(self, data: bytes) -> None:
-        """Take the camera_info that holds from now on."""
-        self._newest = decode_cdr(data, CameraInfo)
+    def hear(self, connection: Connection, data: bytes) -> None:
+        """Take what the images to come are joined with, if it is that."""
+        if connection == self.inputs.info:
+            self._newest = decode_cdr(data, CameraInfo)
+        elif connection == self.inputs.reference:
+            self._references.append(decode_cdr(data, Image))
+        elif connection == self.inputs.imu:
+            self._gravity.put(decode_cdr(data, Imu))
 
     def tell_labels(self, time: int) -> Iterator[tuple[Topic, memoryview]]:
         """Name the classes, once; nanoseconds."""
@@ -244,20 +271,27 @@ class _Camera:
     def look(self, data: bytes) -> tuple[list[tuple[Topic, memoryview]], Tally]:
         """Make of an image what is wanted of it."""
         try:
-            image: Any = decode_cdr(data, IMAGES[self.image.msgtype])
+            image: Any = decode_cdr(data, IMAGES[self.inputs.image.msgtype])
         except ValueError as error:
-            return [], Tally(images=1, left_out=1, why=str(error))
-        job = Job('', image, self._newest, self._matrix, self._outputs)
+            return [], Tally(images=1, lacking={LEFT_OUT: (1, str(error))})
+        references, down = list(self._references), self._gravity.down(seconds_of(image.header))
+        self._references.clear()
+        job = Job('', image, self._newest, self._matrix, self._outputs, references, down)
         (outcome,) = self._processor([job], self._parameters)
         if isinstance(outcome.error, ValueError):  # as the node, on to the next
-            return [], Tally(images=1, left_out=1, why=str(outcome.error))
+            return [], Tally(images=1, lacking={LEFT_OUT: (1, str(outcome.error))})
         if outcome.error is not None:
             raise outcome.error
         made = [(self._topics[name], encode_cdr(m)) for name, m in outcome.messages.items()]
-        lacks = '~/points' in self._topics and '~/points' not in outcome.messages
-        why = str(outcome.misfit or outcome.hint) if lacks else ''
+        lacking = {}
+        if outcome.stray is not None:
+            lacking[STRAY] = 1, str(outcome.stray)
+        if outcome.scale is not None and outcome.scale.lost:
+            lacking[NO_METRES] = 1, outcome.scale.lost
+        elif '~/points' in self._topics and '~/points' not in outcome.messages:
+            lacking[NO_POINTS] = 1, str(outcome.misfit or outcome.hint)
         self._processor.give_back(outcome)
-        return made, Tally(images=1, pointless=int(lacks), why_pointless=why)
+        return made, Tally(images=1, lacking=lacking)
 
 
 def _write(
@@ -269,25 +303,26 @@ def _write(
     show: Show | None,
 ) -> Tally:
     """Write what the whole parts lack, and return what all of them hold."""
-    if camera.info is not None:  # one that comes late holds for the images before it too
-        for _, _, data in islice(read_messages(reader, [camera.info]), 1):
-            camera.remember(data)
+    image, info = camera.inputs.image, camera.inputs.info
+    if info is not None:  # one that comes late holds for the images before it too
+        for _, _, data in islice(read_messages(reader, [info]), 1):
+            camera.hear(info, data)
     done, part = _whole(parts), Tally()
     already = done.messages
 
     def end() -> None:
         nonlocal done, part
         if (done + part).images == (done + part).left_out:
-            raise ValueError(f'no image on {camera.image.topic} can be used: {part.why}')
+            _, why = part.lacking[LEFT_OUT]
+            raise ValueError(f'no image on {image.topic} can be used: {why}')
         parts.end_part(asdict(part))
         done, part = done + part, Tally()
 
     for number, (connection, time, data) in enumerate(read_messages(reader)):
-        if camera.info is not None and connection.id == camera.info.id:
-            camera.remember(data)
+        camera.hear(connection, data)
         if number < already:
             continue
-        is_image = connection.id == camera.image.id
+        is_image = connection == image
         if is_image and part.images == order.split:
             end()
         parts.write(topics[connection.id], time, data)
@@ -300,7 +335,7 @@ def _write(
                 parts.write(topic, time, content)
             part += looked
             if show is not None:
-                show((done + part).images, camera.image.msgcount)
+                show((done + part).images, image.msgcount)
     if part.messages:
         end()
     return done
@@ -320,6 +355,8 @@ def _recipe(reader: AnyReader, order: Order) -> str:
         'start': reader.start_time,
         'image': order.image,
         'camera_info': order.camera_info,
+        'reference_depth': order.reference_depth,
+        'imu': order.imu,
         'node': order.node,
         'outputs': order.outputs,
         'storage': order.storage,
@@ -334,26 +371,47 @@ def _whole(parts: Parts) -> Tally:
 
 
 def _notes(tally: Tally) -> Iterator[str]:
-    if tally.left_out:
-        yield f'{tally.left_out} of {tally.images} images are left out: {tally.why}'
-    if tally.pointless:
-        yield f'{tally.pointless} of {tally.images} images have no points: {tally.why_pointless}'
+    for what, (count, why) in tally.lacking.items():
+        yield f'{count} of {tally.images} images {what}: {why}'
 
 
-def _inputs(reader: AnyReader, order: Order) -> tuple[Connection, Connection | None]:
-    """Find the images, and their camera_info if there is one."""
-    image = _find(reader, order, '--image', order.image, IMAGES)
+def _inputs(reader: AnyReader, order: Order) -> _Inputs:
+    """Find the images, and what the node would join them with."""
+    measured = order.reference_depth
+    image = _find(reader, order, '--image', order.image, IMAGES, measured)
     beside = image.topic.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
-    if not order.camera_info and all(c.topic != beside for c in reader.connections):
-        return image, None
-    return image, _find(reader, order, '--camera-info', order.camera_info or beside, INFOS)
+    info = reference = imu = None
+    if order.camera_info or any(c.topic == beside for c in reader.connections):
+        info = _find(reader, order, '--camera-info', order.camera_info or beside, INFOS)
+    if _is_read(order, 'reference_depth', '--reference-depth', measured):
+        reference = _find(reader, order, '--reference-depth', measured, MEASURED, image.topic)
+    if _is_read(order, 'imu', '--imu', order.imu):
+        imu = _find(reader, order, '--imu', order.imu, IMUS)
+    return _Inputs(image, info, reference, imu)
+
+
+def _is_read(order: Order, name: str, option: str, topic: str) -> bool:
+    """Tell whether the node would listen to an input; else a topic for it is refused."""
+    wanted = any(one.wanted(order.parameters) for one in INPUTS if one.topic == name)
+    if topic and not wanted:
+        mode, gravity = order.parameters.scale_mode, order.parameters.scale_gravity
+        raise ValueError(
+            f"nothing reads {option} with scale.mode '{mode}' and scale.gravity '{gravity}': set "
+            'them in --params, or leave it out'
+        )
+    return wanted
 
 
 def _find(
-    reader: AnyReader, order: Order, option: str, topic: str, kinds: Collection[str]
+    reader: AnyReader,
+    order: Order,
+    option: str,
+    topic: str,
+    kinds: Collection[str],
+    other: str = '',
 ) -> Connection:
-    """Find a topic of one of the types; where none is named, the only one."""
-    fitting = [c for c in reader.connections if c.msgtype in kinds]
+    """Find a topic of one of the types; where none is named, the only one but `other`."""
+    fitting = [c for c in reader.connections if c.msgtype in kinds and c.topic != other]
     names = sorted({c.topic for c in fitting})
     there = f'it has {", ".join(names)}' if names else 'it has none'
     wanted = ' or '.join(kinds)
@@ -382,7 +440,9 @@ def _networks(chosen: Parameters) -> Perception:
 def _perception(parameters: Parameters) -> Perception:
     """Open the networks, or take those of the last bag if they are the same."""
     same = {name: getattr(parameters, name) for name in NETWORKS}
-    return _networks(replace(Parameters(), **same))
+    perception = _networks(replace(Parameters(), **same))
+    perception.forget()  # what that bag told of scales
+    return perception
 
 
 def _outputs(perception: Perception, order: Order, calibrated: bool) -> tuple[list[Output], bool]:

@@ -22,7 +22,17 @@ from dpt_ros.tools.cli import main
 from dpt_ros.tools.label import _outputs, choose_parameters, label, NETWORKS, Order
 import numpy as np
 import pytest
-from recordings import camera_info, image, MS, read_bag, read_topic, text, topics_in, write_bag
+from recordings import (
+    camera_info,
+    image,
+    imu,
+    MS,
+    read_bag,
+    read_topic,
+    text,
+    topics_in,
+    write_bag,
+)
 
 WIDTH, HEIGHT = 64, 48
 FEW = Parameters(cpu_threads=1, network_side=64)
@@ -241,6 +251,105 @@ def test_where_no_image_can_be_used_nothing_is_written(tmp_path: Path):
     with pytest.raises(ValueError, match=r"no image on /camera/image can be used: .*'thermal'"):
         label(order(write_bag(tmp_path / 'in', *messages)))
     assert [path.name for path in tmp_path.iterdir()] == ['in']
+
+
+def depth_image(metres: np.ndarray, stamp: int):
+    """Wrap measured depth."""
+    return image(metres.astype(np.float32), '32FC1', stamp)
+
+
+def beside_a_depth_camera(bag: Path, later: int, *, times: float) -> Path:
+    """Measure so many times the metres of the network, each so many ms after its image came."""
+    label(order(bag, output=bag.with_name('plain'), outputs=('depth/image',)))
+    messages = scene(3)
+    for number, found in enumerate(read_topic(bag.with_name('plain'), '/dpt/depth/image')):
+        metres = np.frombuffer(found.data.tobytes(), np.float32).reshape(HEIGHT, WIDTH)
+        stamp = 100 * MS * number
+        measured = depth_image(times * metres, stamp)
+        messages.append(('/tof/depth', stamp + (7 + later) * MS, measured))
+    return write_bag(bag.with_name('rgbd'), *sorted(messages, key=lambda m: m[1]))
+
+
+BY_REFERENCE = replace(FEW, scale_mode='reference', segmentation_model='', depth_edge_angle=0.0)
+
+
+@pytest.mark.parametrize(
+    'named', [{'image': '/camera/image'}, {'reference_depth': '/tof/depth'}], ids=str
+)
+def test_metres_are_fitted_to_measured_depth(bag: Path, named: dict[str, str]):
+    rgbd = beside_a_depth_camera(bag, -1, times=1.5)
+    done = label(order(rgbd, parameters=BY_REFERENCE, **named))
+    assert done.notes == ()
+    plain, fitted = (
+        np.frombuffer(message.data.tobytes(), np.float32)
+        for message in (
+            read_topic(bag.with_name(name), '/dpt/depth/image')[1] for name in ('plain', 'out')
+        )
+    )
+    known = np.isfinite(plain)
+    assert known.mean() > 0.5
+    np.testing.assert_allclose(fitted[known], 1.5 * plain[known], rtol=1e-3)
+
+
+def test_an_image_without_metres_is_told_with_the_reason(bag: Path):
+    rgbd = beside_a_depth_camera(bag, +1, times=1.5)  # as the node, which does not wait for it
+    done = label(order(rgbd, parameters=BY_REFERENCE, reference_depth='/tof/depth'))
+    assert done.notes == ('1 of 3 images have no metres: no reference_depth has come',)
+    assert len(read_topic(bag.with_name('out'), '/dpt/depth/image')) == 2
+
+
+def test_no_bag_obeys_the_scale_of_the_one_before(bag: Path):
+    named = {'parameters': BY_REFERENCE, 'reference_depth': '/tof/depth'}
+    assert label(order(beside_a_depth_camera(bag, -1, times=1.5), **named)).notes == ()
+    last = ('/tof/depth', 600 * MS, depth_image(np.ones((HEIGHT, WIDTH)), 550 * MS))
+    goes_on = write_bag(bag.with_name('later'), *[m for m in scene(6) if m[1] > 300 * MS], last)
+    (note,) = label(order(goes_on, output=bag.with_name('next'), **named)).notes
+    assert note.startswith('3 of 3 images have no metres')
+
+
+def test_measured_depth_that_is_not_used_is_told(bag: Path):
+    messages = [*scene(3), ('/tof/depth', 6 * MS, image(pixels(0), 'rgb8', 0))]
+    strange = write_bag(bag.with_name('rgbd'), *sorted(messages, key=lambda m: m[1]))
+    done = label(order(strange, parameters=BY_REFERENCE, reference_depth='/tof/depth'))
+    stray, lost = done.notes
+    assert stray.startswith('1 of 3 images come with measured depth that is not used: ')
+    assert 'rgb8' in stray
+    assert lost == '3 of 3 images have no metres: no reference_depth has come'
+
+
+@pytest.mark.parametrize(
+    ('fresh', 'reason'), [(True, r'of the image is ground'), (False, 'no imu tells where down is')]
+)
+def test_the_ground_lies_where_an_imu_tells(bag: Path, fresh: bool, reason: str):
+    time = 6 * MS if fresh else 6 * MS + 10**10
+    messages = sorted([*scene(3), ('/imu', time, imu(0))], key=lambda m: m[1])
+    held = write_bag(bag.with_name('held'), *messages)
+    chosen = replace(FEW, scale_mode='ground', scale_gravity='imu', scale_ground_share=1.0)
+    (note,) = label(order(held, parameters=chosen)).notes
+    assert note.startswith('3 of 3 images have no metres: ') and reason in note
+
+
+def test_what_the_node_would_not_listen_to_is_refused(bag: Path):
+    for name in ('reference_depth', 'imu'):
+        told = f"nothing reads --{name.replace('_', '-')} with scale.mode 'model'"
+        with pytest.raises(ValueError, match=told):
+            label(order(bag, **{name: '/x'}))
+
+
+def test_where_nothing_was_measured_there_is_nothing_to_fit_to(bag: Path):
+    with pytest.raises(ValueError, match=r'give --reference-depth a topic of .*; it has none'):
+        label(order(bag, parameters=BY_REFERENCE))
+
+
+def test_the_topics_of_measurements_are_options(bag: Path):
+    rgbd, out = beside_a_depth_camera(bag, -1, times=1.5), bag.with_name('out')
+    file = bag.with_name('p.yaml')
+    file.write_text(
+        '/**: {ros__parameters: {depth.model: dpt_tiny, network.side: 64, scale.mode: reference}}'
+    )
+    command = ['bag', str(rgbd), str(out), '--params', str(file), '--threads', '1']
+    main([*command, '--reference-depth', '/tof/depth', '--outputs', 'depth/image'])
+    assert len(read_topic(out, '/dpt/depth/image')) == 3
 
 
 def test_outputs_are_chosen_by_name_and_pattern(bag: Path):

@@ -147,6 +147,11 @@ class Scaler:
         """Note anew what a camera's metres are corrected for: the frame that told it is lost."""
         self._lenses.pop(source, None)
 
+    def forget(self) -> None:
+        """Begin anew with every camera: no frame before tells anything of those to come."""
+        self._cameras.clear()
+        self._lenses.clear()
+
     def fitted(
         self,
         sight: Sight,
