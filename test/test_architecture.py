@@ -86,12 +86,12 @@ RULES = {
             'dpt_ros.ros.worker',
         },
     ),
-    'weights are downloaded by the tools alone': Rule(
-        '**/*.py', unless=('tools/*.py', 'zoo/fetch.py'), never={'dpt_ros.zoo.fetch'}
+    'weights are downloaded by their command alone': Rule(
+        '**/*.py', unless=('tools/commands/fetch.py', 'zoo/fetch.py'), never={'dpt_ros.zoo.fetch'}
     ),
     'one file speaks to the internet': Rule('**/*.py', unless=('zoo/fetch.py',), never=INTERNET),
     'the benchmark is asked by its command alone': Rule(
-        '**/*.py', unless=('bench/*.py', 'tools/cli.py'), never={'dpt_ros.bench'}
+        '**/*.py', unless=('bench/*.py', 'tools/commands/bench.py'), never={'dpt_ros.bench'}
     ),
     'a running node, the demo and the benchmark alone speak rclpy': Rule(
         '**/*.py',
