@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 import resource
 
+from dpt_ros.memory import give_back_free_memory
 from dpt_ros.model.dpt import DPT
 from dpt_ros.perception.capture import Capture, Captured, Graphs
 from dpt_ros.perception.compiled import Compiled, Log
@@ -71,9 +72,10 @@ class NetworkError(RuntimeError):
 
 
 def free_memory() -> None:
-    """Give memory that no tensor holds back to the device."""
+    """Give memory that no tensor holds back to the device, and that of the host to the system."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    give_back_free_memory()
 
 
 def choose_runtime(name: str, device: torch.device) -> str:

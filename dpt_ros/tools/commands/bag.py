@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 import sys
 
+from dpt_ros.memory import keep_free_memory
 from dpt_ros.threads import wait_briefly
 from dpt_ros.tools.commands.arguments import add_weights, Commands, names, positive
 from tqdm import tqdm
@@ -101,6 +102,7 @@ def add(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     wait_briefly()  # as the node does
+    keep_free_memory()
     from dpt_ros.tools.bags import is_bag
     from dpt_ros.tools.fleet import attempt, failure, orders_for, ray_map, sentence, table
     from dpt_ros.tools.label import choose_parameters, label, Order

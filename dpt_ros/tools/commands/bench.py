@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from dpt_ros.memory import keep_free_memory
 from dpt_ros.threads import wait_briefly
 from dpt_ros.tools.commands.arguments import Commands
 from tqdm import tqdm
@@ -59,6 +60,7 @@ def add(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     wait_briefly()  # as the node does
+    keep_free_memory()
     try:
         from dpt_ros.bench.run import bench
     except ImportError as error:
