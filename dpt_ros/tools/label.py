@@ -415,10 +415,9 @@ def _find(
     names = sorted({c.topic for c in fitting})
     there = f'it has {", ".join(names)}' if names else 'it has none'
     wanted = ' or '.join(kinds)
-    if not topic:
-        if len(names) == 1:
-            return fitting[0]
+    if not topic and len(names) != 1:
         raise ValueError(f'{order.bag}: give {option} a topic of {wanted}; {there}')
+    topic = topic or names[0]
     for connection in reader.connections:
         if connection.topic == topic:
             if connection.msgtype not in kinds:

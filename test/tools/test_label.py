@@ -29,10 +29,12 @@ from recordings import (
     MS,
     read_bag,
     read_topic,
+    STORE,
     text,
     topics_in,
     write_bag,
 )
+from rosbags.rosbag2 import Writer
 
 WIDTH, HEIGHT = 64, 48
 FEW = Parameters(cpu_threads=1, network_side=64)
@@ -431,6 +433,18 @@ def test_which_of_two_image_topics_is_meant_is_asked(tmp_path: Path):
     bag = write_bag(tmp_path / 'in', *sorted(messages, key=lambda m: m[1]))
     with pytest.raises(ValueError, match=r'give --image a topic of .*/camera/image, /rear/image'):
         label(order(bag))
+
+
+@pytest.mark.parametrize('named', ['', '/camera/image'])
+def test_a_topic_without_a_message_is_told(tmp_path: Path, named: str):
+    kinds = {'/words': 'std_msgs/msg/String', '/camera/image': 'sensor_msgs/msg/Image'}
+    with Writer(tmp_path / 'in', version=9) as writer:
+        for topic, kind in kinds.items():
+            connection = writer.add_connection(topic, kind, typestore=STORE)
+            if topic == '/words':
+                writer.write(connection, 0, STORE.serialize_cdr(text('hello'), kind))
+    with pytest.raises(ValueError, match='there is no message on /camera/image in'):
+        label(order(tmp_path / 'in', image=named))
 
 
 def test_topics_that_are_there_already_are_not_mixed_with_new_ones(bag: Path):
