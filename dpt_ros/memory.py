@@ -1,13 +1,21 @@
-"""What glibc does with memory that was freed; elsewhere nothing is done about it."""
+"""The memory of this process, and what glibc does with that which was freed."""
 
 from ctypes import c_int, c_size_t, CDLL
 from functools import lru_cache
 import os
+from pathlib import Path
+import resource
 
 # Names and numbers of mallopt(3), and the largest values that glibc comes to by itself as blocks
 # are freed: what is free at the end of a heap and more than that goes back to the system, and so
 # does a block that is larger than that, which has a mapping of its own.
 SETTINGS = (('MALLOC_TRIM_THRESHOLD_', -1, 64 << 20), ('MALLOC_MMAP_THRESHOLD_', -3, 32 << 20))
+
+
+def resident_memory() -> int:
+    """Return the bytes of this process that are in memory."""
+    pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[1])
+    return pages * resource.getpagesize()
 
 
 def keep_free_memory() -> None:
@@ -34,6 +42,7 @@ def give_back_free_memory() -> None:
 
 @lru_cache(maxsize=1)
 def _glibc() -> CDLL | None:
+    """Return the C library if it is glibc: with others nothing is done."""
     libc = CDLL(None)
     if not hasattr(libc, 'gnu_get_libc_version'):
         return None

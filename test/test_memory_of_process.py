@@ -8,11 +8,8 @@ from dpt_ros.memory import SETTINGS
 import pytest
 
 ROUNDS = """
-import ctypes, resource, sys
-from dpt_ros.memory import give_back_free_memory, keep_free_memory
-
-def resident():
-    return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()
+import resource, sys
+from dpt_ros.memory import give_back_free_memory, keep_free_memory, resident_memory
 
 def work():
     blocks = [b'x' * (15 << 20) for _ in range(3)]
@@ -25,9 +22,9 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     work()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 10)
-full = resident()
+full = resident_memory()
 give_back_free_memory()
-print((full - resident()) >> 20)
+print((full - resident_memory()) >> 20)
 """
 
 

@@ -39,9 +39,9 @@ def start(began: float) -> Startup:
 
     :param began: when this process was started, as `monotonic` has it.
     """
-    from dpt_ros.threads import wait_briefly
+    from dpt_ros.process import prepare_process
 
-    wait_briefly()
+    prepare_process()
     import rclpy
     from rclpy.lifecycle import TransitionCallbackReturn
 

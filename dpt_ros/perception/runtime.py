@@ -4,10 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
 from importlib import import_module
 import logging
-from pathlib import Path
-import resource
 
-from dpt_ros.memory import give_back_free_memory
+from dpt_ros.memory import give_back_free_memory, resident_memory
 from dpt_ros.model.dpt import DPT
 from dpt_ros.perception.capture import Capture, Captured, Graphs
 from dpt_ros.perception.compiled import Compiled, Log
@@ -63,8 +61,7 @@ def memory_in_use(device: torch.device) -> int:
     """Return the bytes that this process holds: on a GPU by its tensors, on a CPU in all."""
     if device.type == 'cuda':
         return torch.cuda.memory_allocated(device)
-    pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[1])  # resident
-    return pages * resource.getpagesize()
+    return resident_memory()
 
 
 class NetworkError(RuntimeError):

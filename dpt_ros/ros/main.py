@@ -8,17 +8,15 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from dpt_ros.memory import keep_free_memory
+from dpt_ros.process import prepare_process
 from dpt_ros.ros.transport import choose_transport
-from dpt_ros.threads import wait_briefly
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> None:
     """Run the node until SIGINT, SIGTERM or a shutdown of ROS; the exit code is then 0."""
-    wait_briefly()
-    keep_free_memory()
+    prepare_process()
     choose_transport(os.environ)
 
     def make() -> Any:

@@ -50,9 +50,6 @@ from rosbags.rosbag2 import StoragePlugin
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 
 IMAGES: dict[str, type] = {type_name(kind): kind for kind in (Image, CompressedImage)}
-INFOS: dict[str, type] = {type_name(CameraInfo): CameraInfo}
-MEASURED: dict[str, type] = {type_name(Image): Image}
-IMUS: dict[str, type] = {type_name(Imu): Imu}
 MODELS = ('depth.model', 'segmentation.model')
 LABEL_INFO_TYPE = 'vision_msgs/msg/LabelInfo'
 # What the networks are opened with.
@@ -377,40 +374,46 @@ def _notes(tally: Tally) -> Iterator[str]:
 
 def _inputs(reader: AnyReader, order: Order) -> _Inputs:
     """Find the images, and what the node would join them with."""
-    measured = order.reference_depth
-    image = _find(reader, order, '--image', order.image, IMAGES, measured)
+    image = _find(reader, order, 'image', IMAGES, other=order.reference_depth)
     beside = image.topic.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
-    info = reference = imu = None
+    info = None
     if order.camera_info or any(c.topic == beside for c in reader.connections):
-        info = _find(reader, order, '--camera-info', order.camera_info or beside, INFOS)
-    if _is_read(order, 'reference_depth', '--reference-depth', measured):
-        reference = _find(reader, order, '--reference-depth', measured, MEASURED, image.topic)
-    if _is_read(order, 'imu', '--imu', order.imu):
-        imu = _find(reader, order, '--imu', order.imu, IMUS)
+        info = _find(reader, order, 'camera_info', [type_name(CameraInfo)], default=beside)
+    reference, imu = (_measured(reader, order, name, image) for name in ('reference_depth', 'imu'))
     return _Inputs(image, info, reference, imu)
 
 
-def _is_read(order: Order, name: str, option: str, topic: str) -> bool:
-    """Tell whether the node would listen to an input; else a topic for it is refused."""
-    wanted = any(one.wanted(order.parameters) for one in INPUTS if one.topic == name)
-    if topic and not wanted:
+def _measured(reader: AnyReader, order: Order, name: str, image: Connection) -> Connection | None:
+    """Find an input that the node would listen to; of one that it would not a topic is refused."""
+    (row,) = (row for row in INPUTS if row.topic == name)
+    if row.wanted(order.parameters):
+        return _find(reader, order, name, [type_name(row.message)], other=image.topic)
+    if getattr(order, name):
         mode, gravity = order.parameters.scale_mode, order.parameters.scale_gravity
         raise ValueError(
-            f"nothing reads {option} with scale.mode '{mode}' and scale.gravity '{gravity}': set "
-            'them in --params, or leave it out'
+            f"nothing reads {_option(name)} with scale.mode '{mode}' and scale.gravity "
+            f"'{gravity}': set them in --params, or leave it out"
         )
-    return wanted
+    return None
 
 
 def _find(
     reader: AnyReader,
     order: Order,
-    option: str,
-    topic: str,
+    name: str,
     kinds: Collection[str],
+    *,
+    default: str = '',
     other: str = '',
 ) -> Connection:
-    """Find a topic of one of the types; where none is named, the only one but `other`."""
+    """
+    Find the topic of an input.
+
+    :param name: of it in the order.
+    :param kinds: the types that it may have.
+    :param default: the topic where the order names none; empty: the only one but `other`.
+    """
+    option, topic = _option(name), getattr(order, name) or default
     fitting = [c for c in reader.connections if c.msgtype in kinds and c.topic != other]
     names = sorted({c.topic for c in fitting})
     there = f'it has {", ".join(names)}' if names else 'it has none'
@@ -429,6 +432,10 @@ def _find(
                 raise ValueError(f'there is no message on {topic} in {order.bag}')
             return connection
     raise ValueError(f'{order.bag} has no topic {topic}; of {wanted} {there}')
+
+
+def _option(name: str) -> str:
+    return '--' + name.replace('_', '-')
 
 
 @lru_cache(maxsize=1)

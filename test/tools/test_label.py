@@ -59,10 +59,14 @@ def pixels(seed: int) -> np.ndarray:
     return cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
 
 
-def scene(count: int, encoding: str = 'rgb8') -> list:
-    """Return messages of a camera at 10 Hz, recorded 7 ms late, its camera_info a little later."""
+def scene(count: int, *others: tuple, encoding: str = 'rgb8') -> list:
+    """
+    Return messages of a camera at 10 Hz, recorded 7 ms late, its camera_info a little later.
+
+    :param others: messages that come between them.
+    """
     topic = '/camera/image/compressed' if encoding == 'png' else '/camera/image'
-    messages = []
+    messages = list(others)
     for number in range(count):
         stamp = 100 * MS * number
         messages += [
@@ -70,7 +74,7 @@ def scene(count: int, encoding: str = 'rgb8') -> list:
             ('/camera/camera_info', stamp + 8 * MS, camera_info(WIDTH, HEIGHT, stamp)),
             ('/words', stamp + 9 * MS, text(f'word {number}')),
         ]
-    return messages
+    return sorted(messages, key=lambda message: message[1])
 
 
 def order(bag: Path, **changes) -> Order:
@@ -104,7 +108,7 @@ def bag(tmp_path: Path) -> Path:
 def test_all_that_was_is_kept_and_each_image_brings_its_results(
     tmp_path: Path, storage: str, encoding: str
 ):
-    bag = write_bag(tmp_path / 'in', *scene(3, encoding), storage=storage)
+    bag = write_bag(tmp_path / 'in', *scene(3, encoding=encoding), storage=storage)
     seen: list = []
     done = label(order(bag), lambda *counts: seen.append(counts))
     written = read_bag(tmp_path / 'out')
@@ -260,16 +264,21 @@ def depth_image(metres: np.ndarray, stamp: int):
     return image(metres.astype(np.float32), '32FC1', stamp)
 
 
+def depth_in(bag: Path) -> list[np.ndarray]:
+    """Return the metres that were added to a bag."""
+    found = read_topic(bag, '/dpt/depth/image')
+    return [np.frombuffer(m.data.tobytes(), np.float32).reshape(HEIGHT, WIDTH) for m in found]
+
+
 def beside_a_depth_camera(bag: Path, later: int, *, times: float) -> Path:
     """Measure so many times the metres of the network, each so many ms after its image came."""
     label(order(bag, output=bag.with_name('plain'), outputs=('depth/image',)))
-    messages = scene(3)
-    for number, found in enumerate(read_topic(bag.with_name('plain'), '/dpt/depth/image')):
-        metres = np.frombuffer(found.data.tobytes(), np.float32).reshape(HEIGHT, WIDTH)
+    measured = []
+    for number, metres in enumerate(depth_in(bag.with_name('plain'))):
         stamp = 100 * MS * number
-        measured = depth_image(times * metres, stamp)
-        messages.append(('/tof/depth', stamp + (7 + later) * MS, measured))
-    return write_bag(bag.with_name('rgbd'), *sorted(messages, key=lambda m: m[1]))
+        time = stamp + (7 + later) * MS
+        measured.append(('/tof/depth', time, depth_image(times * metres, stamp)))
+    return write_bag(bag.with_name('rgbd'), *scene(3, *measured))
 
 
 BY_REFERENCE = replace(FEW, scale_mode='reference', segmentation_model='', depth_edge_angle=0.0)
@@ -282,12 +291,7 @@ def test_metres_are_fitted_to_measured_depth(bag: Path, named: dict[str, str]):
     rgbd = beside_a_depth_camera(bag, -1, times=1.5)
     done = label(order(rgbd, parameters=BY_REFERENCE, **named))
     assert done.notes == ()
-    plain, fitted = (
-        np.frombuffer(message.data.tobytes(), np.float32)
-        for message in (
-            read_topic(bag.with_name(name), '/dpt/depth/image')[1] for name in ('plain', 'out')
-        )
-    )
+    plain, fitted = (depth_in(bag.with_name(name))[1] for name in ('plain', 'out'))
     known = np.isfinite(plain)
     assert known.mean() > 0.5
     np.testing.assert_allclose(fitted[known], 1.5 * plain[known], rtol=1e-3)
@@ -310,8 +314,8 @@ def test_no_bag_obeys_the_scale_of_the_one_before(bag: Path):
 
 
 def test_measured_depth_that_is_not_used_is_told(bag: Path):
-    messages = [*scene(3), ('/tof/depth', 6 * MS, image(pixels(0), 'rgb8', 0))]
-    strange = write_bag(bag.with_name('rgbd'), *sorted(messages, key=lambda m: m[1]))
+    color = ('/tof/depth', 6 * MS, image(pixels(0), 'rgb8', 0))
+    strange = write_bag(bag.with_name('rgbd'), *scene(3, color))
     done = label(order(strange, parameters=BY_REFERENCE, reference_depth='/tof/depth'))
     stray, lost = done.notes
     assert stray.startswith('1 of 3 images come with measured depth that is not used: ')
@@ -324,8 +328,7 @@ def test_measured_depth_that_is_not_used_is_told(bag: Path):
 )
 def test_the_ground_lies_where_an_imu_tells(bag: Path, fresh: bool, reason: str):
     time = 6 * MS if fresh else 6 * MS + 10**10
-    messages = sorted([*scene(3), ('/imu', time, imu(0))], key=lambda m: m[1])
-    held = write_bag(bag.with_name('held'), *messages)
+    held = write_bag(bag.with_name('held'), *scene(3, ('/imu', time, imu(0))))
     chosen = replace(FEW, scale_mode='ground', scale_gravity='imu', scale_ground_share=1.0)
     (note,) = label(order(held, parameters=chosen)).notes
     assert note.startswith('3 of 3 images have no metres: ') and reason in note
@@ -429,8 +432,8 @@ def test_what_will_not_do_is_one_sentence(
 
 
 def test_which_of_two_image_topics_is_meant_is_asked(tmp_path: Path):
-    messages = [*scene(1), ('/rear/image', 9 * MS, image(pixels(0), 'rgb8', 0))]
-    bag = write_bag(tmp_path / 'in', *sorted(messages, key=lambda m: m[1]))
+    rear = ('/rear/image', 9 * MS, image(pixels(0), 'rgb8', 0))
+    bag = write_bag(tmp_path / 'in', *scene(1, rear))
     with pytest.raises(ValueError, match=r'give --image a topic of .*/camera/image, /rear/image'):
         label(order(bag))
 

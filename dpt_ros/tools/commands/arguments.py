@@ -17,8 +17,23 @@ def add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         '--device', default='auto', help='auto, cpu, cuda or cuda:N (%(default)s)'
     )
+
+
+def add_device_and_threads(command: argparse.ArgumentParser) -> None:
+    """Let it be chosen what computes, and on how many cores."""
+    add_device(command)
     command.add_argument(
         '--threads', type=positive, metavar='N', help='CPU cores to compute on (as PyTorch likes)'
+    )
+
+
+def add_segmentation_model(command: argparse.ArgumentParser) -> None:
+    """Let labels come from a second network."""
+    command.add_argument(
+        '--segmentation-model',
+        default='',
+        metavar='NAME',
+        help='network for labels, where --model gives none or others are wanted',
     )
 
 
@@ -43,7 +58,7 @@ def add_weights_dir(command: argparse.ArgumentParser) -> None:
 
 
 def device_of(arguments: argparse.Namespace) -> 'torch.device':
-    """Choose what `add_device` let be chosen, and take no more of it than asked for."""
+    """Take what `add_device_and_threads` let be chosen, and no more of it than asked for."""
     from dpt_ros.perception.runtime import choose_device
     import torch
 
@@ -55,11 +70,6 @@ def device_of(arguments: argparse.Namespace) -> 'torch.device':
 def progress(items: Sequence, title: str) -> Iterable:
     """Pass items on under a progress bar."""
     return tqdm(items, desc=title, unit='image', leave=False, disable=None)
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Read names with commas between."""
-    return tuple(name.strip() for name in text.split(','))
 
 
 def positive(text: str) -> int:

@@ -8,9 +8,13 @@ import os
 from pathlib import Path
 import sys
 
-from dpt_ros.memory import keep_free_memory
-from dpt_ros.threads import wait_briefly
-from dpt_ros.tools.commands.arguments import add_weights, Commands, names, positive
+from dpt_ros.process import prepare_process
+from dpt_ros.tools.commands.arguments import (
+    add_segmentation_model,
+    add_weights,
+    Commands,
+    positive,
+)
 from tqdm import tqdm
 
 
@@ -47,12 +51,7 @@ def add(commands: Commands) -> None:
         help='for scale.mode ground with scale.gravity imu (the only one there is)',
     )
     bag.add_argument('--model', default='', metavar='NAME', help='see `dpt models`')
-    bag.add_argument(
-        '--segmentation-model',
-        default='',
-        metavar='NAME',
-        help='network for labels, where --model gives none or others are wanted',
-    )
+    add_segmentation_model(bag)
     add_weights(bag)
     bag.add_argument(
         '--params', type=Path, metavar='FILE', help='parameter file of the node; options win'
@@ -63,7 +62,7 @@ def add(commands: Commands) -> None:
     bag.add_argument('--name', default='dpt', help='of that node (%(default)s)')
     bag.add_argument(
         '--outputs',
-        type=names,
+        type=_names,
         default=(),
         metavar='NAME,...',
         help='topics to add, such as depth/image,segmentation/* (all but inverse depth beside '
@@ -101,8 +100,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    wait_briefly()  # as the node does
-    keep_free_memory()
+    prepare_process()
     from dpt_ros.tools.bags import is_bag
     from dpt_ros.tools.fleet import attempt, failure, orders_for, ray_map, sentence, table
     from dpt_ros.tools.label import choose_parameters, label, Order
@@ -160,3 +158,8 @@ def _show(bar: tqdm, done: int, total: int) -> None:
     if bar.total is None:
         bar.total, bar.initial, bar.n = total, done - 1, done - 1
     bar.update(done - bar.n)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Read names with commas between."""
+    return tuple(name.strip() for name in text.split(','))

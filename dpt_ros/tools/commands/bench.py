@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from dpt_ros.memory import keep_free_memory
-from dpt_ros.threads import wait_briefly
-from dpt_ros.tools.commands.arguments import Commands
+from dpt_ros.process import prepare_process
+from dpt_ros.tools.commands.arguments import add_device, Commands
 from tqdm import tqdm
 
 
@@ -29,7 +28,7 @@ def add(commands: Commands) -> None:
     )
     bench.add_argument('--frames', type=int, default=30, help='of each size (%(default)s)')
     bench.add_argument('--threads', type=int, default=2, help='CPU cores to use (%(default)s)')
-    bench.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (%(default)s)')
+    add_device(bench)
     bench.add_argument(
         '--runtime', default='auto', help='auto, eager, graph, compile or tensorrt (%(default)s)'
     )
@@ -59,8 +58,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    wait_briefly()  # as the node does
-    keep_free_memory()
+    prepare_process()
     try:
         from dpt_ros.bench.run import bench
     except ImportError as error:

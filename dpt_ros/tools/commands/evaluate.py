@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from dpt_ros.tools.commands.arguments import (
-    add_device,
+    add_device_and_threads,
     add_weights,
     Commands,
     device_of,
@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
     evaluate.add_argument(
         '--limit', type=positive, metavar='N', help='only the first N images, for a quick look'
     )
-    add_device(evaluate)
+    add_device_and_threads(evaluate)
     evaluate.add_argument('--json', action='store_true', help='print JSON instead of a table')
     evaluate.set_defaults(run=_run)
 

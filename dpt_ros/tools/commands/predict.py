@@ -5,7 +5,12 @@ from dataclasses import asdict
 import json
 from pathlib import Path
 
-from dpt_ros.tools.commands.arguments import Commands, intrinsics
+from dpt_ros.tools.commands.arguments import (
+    add_device,
+    add_segmentation_model,
+    Commands,
+    intrinsics,
+)
 from tqdm import tqdm
 
 
@@ -23,12 +28,7 @@ def add(commands: Commands) -> None:
     )
     predict.add_argument('inputs', nargs='+', metavar='INPUT', help='image, video, or folder')
     predict.add_argument('--model', required=True, metavar='NAME', help='see `dpt models`')
-    predict.add_argument(
-        '--segmentation-model',
-        default='',
-        metavar='NAME',
-        help='network for labels, where --model gives none or others are wanted',
-    )
+    add_segmentation_model(predict)
     predict.add_argument(
         '--weights',
         default='',
@@ -46,9 +46,7 @@ def add(commands: Commands) -> None:
     predict.add_argument(
         '--camera', type=intrinsics, metavar='FX,FY,CX,CY', help='intrinsics in pixels, for clouds'
     )
-    predict.add_argument(
-        '--device', default='auto', help='auto, cpu, cuda or cuda:N (%(default)s)'
-    )
+    add_device(predict)
     predict.add_argument(
         '--json', action='store_true', help='print what was written as JSON instead of a summary'
     )

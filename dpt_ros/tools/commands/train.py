@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from dpt_ros.tools.commands.arguments import (
-    add_device,
+    add_device_and_threads,
     add_weights,
     Commands,
     device_of,
@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
     train.add_argument(
         '--workers', type=int, default=1, help='processes that make images ahead (%(default)s)'
     )
-    add_device(train)
+    add_device_and_threads(train)
     train.set_defaults(run=_run)
 
 
