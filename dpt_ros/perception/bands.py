@@ -1,109 +1,46 @@
 """
-Loops that Numba compiles for a CPU: how, whether there are any, and how threads share one.
+Loops that Numba compiles for a CPU: whether there are any, and how threads share one.
 
 They stand in `loops`, which is imported only where it is used: a GPU has no need of it, and Numba
-is optional and takes its time.
+(`native`) is optional and takes its time.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
 import math
 import threading
-from time import perf_counter
+from time import monotonic_ns
 from types import ModuleType
 from typing import Any
 
-from dpt_ros.perception.openmp import in_parallel
+from dpt_ros.perception.openmp import parallel
 import numpy as np
 import torch
 from torch import Tensor
 
 Loop = Callable[..., None]
-Work = tuple[Loop, int, int, list[Any]]  # a loop, its rows, its margin, what it gets
 
+# Of the rows, what the threads take at first, then, and last. All loops around a network on two
+# cores of a virtual machine, in turn in one process, medians: 3.78 to 4.08 ms; in halves 4.76, in
+# 6 equal bands 4.12 to 4.19, in 24 of them 4.01 to 4.27; in one thread 7.84.
+ROUNDS = 0.7, 0.2, 0.1
 
-# By the number of bands and the names of the loops that run in them: the share of the rows of each
-# band. Cores differ, even those of one kind, for others keep a part of them busy. On two of a
-# virtual machine, of the time with bands of equal width, in turn in one process: beside one that
-# takes half of one core the network 0.96, all around it 0.90; beside one that takes all of a core
-# 0.94 and 0.89; on free cores 0.99 and 1.00.
-_shares: dict[object, list[float]] = {}
-_STEP = 0.1  # how far they go, each time, to what was measured
-_LEAST = 2e-4  # seconds; what takes less tells nothing
+SLOTS, WORDS = 16, 256  # loops that are noted down at most, and numbers of 8 bytes for one of them
 
 
 class _Here(threading.local):
-    """Of each thread."""
+    """Of each thread: the loops that are noted down."""
 
-    waiting: list[Work] | None = None  # until `at_once` ends
+    def __init__(self) -> None:
+        self.sheet = np.zeros((SLOTS, WORDS), np.int64)
+        self.kept: list[tuple[str, list[Any]]] = []  # who asked for each, and what it is given
+        self.waiting = False  # for the end of `at_once`
+        self.stage = ''  # who asks
 
 
 _here = _Here()
-
-
-def compiled(function: Any, liberties: Collection[str] = ('contract',), **more: Any) -> Any:
-    """
-    Compile a function on its first call, or read it from the disk if that was done before.
-
-    It runs without the interpreter's lock.
-
-    :param liberties: that numbers take from IEEE 754, as LLVM calls them: products and sums are
-        made at once; with 'reassoc' sums in any order.
-    :param more: options of Numba.
-    """
-    from numba import njit
-
-    _take_wide_registers()
-    options = {'nogil': True, 'error_model': 'numpy', 'fastmath': set(liberties), **more}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder can be written to: compiled at each start
-        return njit(**options)(function)
-
-
-def inner(function: Any, liberties: Collection[str] = ('contract',)) -> Any:
-    """
-    Compile a function that only others call that are `compiled`, and that makes no arrays.
-
-    It counts nobody who has one: each slice that is handed on would take forty cycles for that, a
-    quarter of the time of `loops.classify`. And it need not look whether what it writes lies in
-    what it reads, a tenth of that time: an array that it writes must not overlap another one.
-    """
-    return compiled(function, liberties, _nrt=False, pipeline_class=_compiler_of_arrays_apart())
-
-
-@lru_cache(maxsize=1)
-def _compiler_of_arrays_apart() -> type:
-    from numba.core.compiler import Compiler
-
-    class Apart(Compiler):
-        """Tells LLVM that arrays do not overlap."""
-
-        def __init__(self, typing: Any, target: Any, library: Any, *rest: Any):
-            *_, flags, _ = rest
-            flags.noalias = True
-            super().__init__(typing, target, library, *rest)
-
-    return Apart
-
-
-@lru_cache(maxsize=1)
-def _take_wide_registers() -> None:
-    """
-    Let LLVM use registers of 512 bits where there are any; on Intel's it would use half of them.
-
-    Which was for processors that slowed down. A convolution of `tiles` takes 0.8 of the time.
-    """
-    from numba.core import config
-    from numba.core.codegen import get_host_cpu_features
-
-    settings: Any = config  # which has them from the environment, NUMBA_CPU_FEATURES and so on
-    features = get_host_cpu_features()
-    chosen = settings.CPU_FEATURES is not None or settings.CPU_NAME is not None
-    if '+avx512vl' in features and not chosen:
-        settings.CPU_FEATURES = f'{features},-prefer-256-bit'
 
 
 @contextmanager
@@ -147,72 +84,85 @@ def _loops() -> ModuleType | None:
     return loops
 
 
-def in_bands(loop: Loop, rows: int, *arguments: Any, margin: int = 0) -> None:
+def in_bands(loop: Loop, rows: int, *arguments: Any, most: int | None = None) -> None:
     """
     Run a loop over rows, in the threads that PyTorch may use.
 
-    :param loop: called with the first and the last row (not included) of a band, and `arguments`,
-        of which tensors become arrays that share their memory, or copies of what does not lie in
-        it in order: so a loop is compiled for one kind of array, and none is to be written to.
-    :param margin: so many rows on either side of a band are done with it, for a loop `at_once`
-        that reads them, too. Two threads write the same there.
+    :param loop: one that is `native.banded`, called with `arguments`, of which tensors become
+        arrays that share their memory, or copies of what does not lie in it in order: so a loop
+        is compiled for one kind of array, and none is to be written to.
+    :param most: rows of the largest band; None: a few bands for each thread, for some loops have
+        to look at rows beside a band, too.
     """
-    work = loop, rows, margin, _arrays(arguments)
-    if _here.waiting is None:
-        _share([work])
-    else:
-        _here.waiting.append(work)
+    if len(_here.kept) == SLOTS:
+        catch_up()
+    given = [_edges(rows, torch.get_num_threads(), most), *_arrays(arguments)]
+    loop(_here.sheet, len(_here.kept), *given)
+    _here.kept.append((_here.stage, given))
+    if not _here.waiting:
+        _run()
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
+def at_once(seconds: dict[str, float] | None = None) -> Iterator[None]:
     """
-    Run the loops that are asked for inside only at the end, one after the other in each band.
+    Run the loops that are asked for inside only at the end, one after the other.
 
-    To call a thread takes as long as a short loop: so it is called once for all. What one of them
-    writes a later one may read as it lies there, in the rows of its own band and of the margin
-    that was asked for; whoever else is to read it waits for the end.
+    A short loop takes no longer than to ask for it, which is slower still after a loop, whose data
+    took the place of Python in the cache. What one of them writes a later one may read, but
+    whoever else is to read it has to `catch_up` before.
+
+    :param seconds: what each loop takes at the end is added there, for who is `asking`.
     """
-    _here.waiting = []
+    _here.waiting = True
     try:
         yield
-        catch_up()
+        if _here.kept:
+            stages, start = [stage for stage, _ in _here.kept], monotonic_ns()
+            ends = _run()
+            if seconds is not None:
+                for stage, begun, ended in zip(stages, [start, *ends], ends, strict=False):
+                    seconds[stage] = seconds.get(stage, 0.0) + 1e-9 * (ended - begun)
     finally:
-        _here.waiting = None
+        _here.waiting = False
+        _here.kept.clear()
+
+
+def asking(stage: str) -> None:
+    """Tell who asks for the loops to come, see `at_once`."""
+    _here.stage = stage
 
 
 def catch_up() -> None:
     """Run now what waits for the end of `at_once`, for whoever is to read it before."""
-    if _here.waiting:
-        works, _here.waiting = _here.waiting, []
-        _share(works)
+    if _here.kept:
+        _run()
 
 
-def _share(works: list[Work]) -> None:
-    """Run loops in bands as wide as their threads were fast, so that all are done together."""
-    bands, errors, start = torch.get_num_threads(), list[BaseException](), perf_counter()
-    kind = bands, *(loop.__name__ for loop, *_ in works)
-    shares = _shares.get(kind) or [1 / bands] * bands
-    edges = [0.0, *accumulate(shares[:-1]), 1.0]
-    seconds = [0.0] * bands
+def _run() -> list[int]:
+    """Run what is noted down, and return when each was done, see `native.run`."""
+    from dpt_ros.perception.native import run
 
-    def run(band: int) -> None:
-        try:
-            for loop, rows, margin, given in works:
-                first, last = int(rows * edges[band]), int(rows * edges[band + 1])
-                if first < last:
-                    loop(max(0, first - margin), min(rows, last + margin), *given)
-        except BaseException as error:
-            errors.append(error)
-        seconds[band] = perf_counter() - start
+    try:
+        ends = run(parallel(), torch.get_num_threads(), _here.sheet, len(_here.kept))
+        return list(ends.tolist())
+    finally:
+        _here.kept.clear()
 
-    in_parallel(run, bands)
-    for error in errors:
-        raise error
-    if max(seconds) > _LEAST:
-        speeds = [share / spent for share, spent in zip(shares, seconds, strict=True)]
-        fair = [speed / sum(speeds) for speed in speeds]
-        _shares[kind] = [a + _STEP * (b - a) for a, b in zip(shares, fair, strict=True)]
+
+@lru_cache(maxsize=256)
+def _edges(rows: int, threads: int, most: int | None) -> np.ndarray:
+    """
+    Part rows into bands that threads take as they come to them: their edges, (N + 1,) int64.
+
+    So all threads end together, however fast each of them is. Cores differ, even those of one
+    kind, for other processes and, of a virtual machine, other guests keep a part of them busy.
+    """
+    if most is not None:
+        bands = threads * max(1, -(-rows // (most * threads)))
+        return np.arange(bands + 1) * rows // bands
+    shares = [share / threads for share in ROUNDS for _ in range(threads)] if threads > 1 else [1]
+    return np.unique([0, *(round(rows * end) for end in accumulate(shares))])
 
 
 def one_by_one(*batches: Tensor) -> Iterator[tuple[np.ndarray, ...]]:
@@ -221,7 +171,14 @@ def one_by_one(*batches: Tensor) -> Iterator[tuple[np.ndarray, ...]]:
 
 
 def _arrays(arguments: Iterable[Any]) -> list[Any]:
-    return [one.contiguous().numpy() if isinstance(one, Tensor) else one for one in arguments]
+    return [_in_order(one).numpy() if isinstance(one, Tensor) else one for one in arguments]
+
+
+def _in_order(tensor: Tensor) -> Tensor:
+    if tensor.is_contiguous():
+        return tensor
+    catch_up()  # with what may write it, before it is copied
+    return tensor.contiguous()
 
 
 def room(spare: Tensor | None, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

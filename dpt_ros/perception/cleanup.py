@@ -12,7 +12,7 @@ from torch.nn import functional as F
 _STRAIGHT = 0.04  # how far off its neighbors' line a pixel still is on it, of its inverse depth
 
 
-def clean(depth: Tensor, sky: Tensor | None, near: float, far: float, margin: int = 0) -> Tensor:
+def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
     """
     Mark what is out of range.
 
@@ -20,13 +20,11 @@ def clean(depth: Tensor, sky: Tensor | None, near: float, far: float, margin: in
     :param sky: (H, W) bool, pixels that see no surface at all; None where nobody can tell.
     :param near: nearer becomes NaN: unknown.
     :param far: farther becomes +Inf, as the sky does: nothing within range.
-    :param margin: see `bands.in_bands`.
     """
     below = _just_below(near)
     if loops := loops_for(depth):
         cleaned = torch.empty(depth.shape)
-        given = depth, sky, cleaned, below, np.float32(far)
-        in_bands(loops.clean, len(depth), *given, margin=margin)
+        in_bands(loops.clean, len(depth), depth, sky, cleaned, below, np.float32(far))
         return cleaned
     nothing = depth > far
     if sky is not None:

@@ -15,7 +15,7 @@ loop. What others call by the row makes no arrays, but has room given to it: so 
 
 import sys
 
-from dpt_ros.perception.bands import compiled, inner
+from dpt_ros.perception.native import banded, compiled, inner
 from dpt_ros.perception.resample import BLOCK
 import numpy as np
 
@@ -36,7 +36,7 @@ def buffer(count):
     return room[skipped:stop]
 
 
-@compiled
+@banded
 def classify(first, last, scores, across, blocks, down, of_rows, labels, confidence):
     """
     Resample class scores, and find the best class of each pixel.
@@ -90,7 +90,7 @@ def _classify(first, last, scores, across, blocks, down, of_rows, room, labels, 
         y += rows
 
 
-@compiled
+@banded
 def resample(first, last, values, across, blocks, down, of_rows, resampled):
     """
     Resample a map: `resample.resample`.
@@ -110,7 +110,7 @@ def resample(first, last, values, across, blocks, down, of_rows, resampled):
         _sum_rows(wide, down[y], of_rows[:, y], 0, width, resampled[y:])
 
 
-@compiled
+@banded
 def feed(first, last, image, across, of_columns, down, of_rows, offset, factor, fed):
     """
     Resample an image and normalize its colors: `preprocess.prepare`.
@@ -302,7 +302,7 @@ def _conclude(label, total, labels, confidence, count):
         confidence[x] = _FLOAT(1) / total[x]
 
 
-@compiled
+@banded
 def among(first, last, labels, classes, found):
     """Find labels, (H, W) integer, that are among `classes`, (N,): (H, W) bool, written."""
     for y in range(first, last):
@@ -317,7 +317,7 @@ def _mark(labels, one, found):
         found[x] |= labels[x] == one
 
 
-@compiled
+@banded
 def find_finite(first, last, values, every, found):
     """Look whether `every` number of each row of (H, N) float32 is finite, or any: (H,) bool."""
     for y in range(first, last):
@@ -333,7 +333,7 @@ def _count_finite(values):
     return count
 
 
-@compiled
+@banded
 def convert(first, last, raw, factor, offset, lowest, highest, inverted, metres):
     """Read metres, (H, W) float32, written, of `raw`: `scale.metres.metres_of_weights`."""
     for y in range(first, last):
@@ -348,7 +348,7 @@ def _convert_row(raw, factor, offset, lowest, highest, inverted, metres):
         metres[x] = found + _FLOAT(0) * raw[x]  # NaN where that is not finite
 
 
-@compiled
+@banded
 def clean(first, last, depth, sky, cleaned, below, far):
     """
     Mark what is out of range: `cleanup.clean`.
@@ -367,7 +367,7 @@ def clean(first, last, depth, sky, cleaned, below, far):
                 cleaned[y, x] = _FLOAT(np.inf) if sky[y, x] else cleaned[y, x]
 
 
-@compiled
+@banded
 def cut_flying(first, last, depth, rays, tangent, reach, straight, kept):
     """
     Take out pixels that float between a near surface and a far one: `cleanup.cut_flying`.
@@ -481,7 +481,7 @@ def _add_bent(ramp, line, found):
         found[x] |= ramp[x] & (1 - line[x])
 
 
-@compiled
+@banded
 def shade(first, last, depth, table, per_metre, painted):
     """
     Look up the color of each depth; what is not finite is black.
@@ -514,7 +514,7 @@ def _rows_of(depth, per_metre, rows):
         rows[x] = _INT(within) if abs(step) < _FLOAT(np.inf) else _INT(256)
 
 
-@compiled
+@banded
 def tint(first, last, image, labels, added, kept, tinted):
     """
     Mix the color of its class into each pixel: `paint.tint`.
@@ -539,7 +539,7 @@ def _tint_row(image, labels, added, kept, tinted):
         tinted[at + 2] = mixed >> _WIDE(55)
 
 
-@compiled
+@banded
 def quantize(first, last, share, steps):
     """Bring (H, W) float32 from 0 to 1 to whole steps from 0 to 255, (H, W) uint8, written."""
     for y in range(first, last):
@@ -547,7 +547,7 @@ def quantize(first, last, share, steps):
             steps[y, x] = _INT(share[y, x] * _FLOAT(255) + _FLOAT(0.5))
 
 
-@compiled
+@banded
 def round_millimetres(first, last, depth, whole):
     """Convert (H, W) float32 metres to whole millimetres, uint16, written: `paint.millimetres`."""
     for y in range(first, last):
@@ -562,7 +562,7 @@ def _round_row(depth, whole):
         whole[x] = _INT(rounded if within else _FLOAT(0))
 
 
-@compiled
+@banded
 def fill(first, last, depth, value, filled):
     """Write (H, W) float32 `depth`, and `value` where it is not finite."""
     for y in range(first, last):
@@ -570,7 +570,7 @@ def fill(first, last, depth, value, filled):
             filled[y, x] = depth[y, x] if abs(depth[y, x]) < _FLOAT(np.inf) else value
 
 
-@compiled
+@banded
 def choose(first, last, depth, clearing, labels, chosen, solid):
     """
     Choose what becomes points: `points.choose`.
@@ -587,7 +587,7 @@ def choose(first, last, depth, clearing, labels, chosen, solid):
                 solid[y, x] = solid[y, x] if chosen[_INDEX(labels[y, x])] else _FLOAT(np.nan)
 
 
-@compiled
+@banded
 def lift(first, last, depth, rays, colors, labels, confidence, labelled, points):
     """
     Pack points: `points.pack_points`.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from dpt_ros.model.dpt import DPT, join
-from dpt_ros.perception.bands import at_once, in_bands, loops_for, one_by_one
+from dpt_ros.perception.bands import catch_up, in_bands, loops_for, one_by_one
 from dpt_ros.perception.classify import among, classify
 from dpt_ros.perception.preprocess import feed, network_size
 from dpt_ros.perception.program import Program, Tensors
@@ -96,7 +96,7 @@ class Networks:
             'network': partial(self._run, passes, look.tasks),
             'postprocess': partial(self._postprocess, look),
         }
-        return Program('see', look, steps)
+        return Program('see', look, steps, frozenset({'postprocess'}))
 
     def scores(self, images: Tensor) -> Tensor:
         """Score every class; see `pipeline.Perception.scores`."""
@@ -127,21 +127,21 @@ class Networks:
         """Bring what the networks gave to the size of the outputs."""
         maps = dict(given)
         raw = {task: maps.pop(f'raw {task}') for task in look.tasks}
-        with at_once():
-            if 'segmentation' in raw:
-                scores = raw['segmentation']
-                # Of a pixel with a score that is no number nobody can tell the class.
-                rows = scores.permute(0, 2, 3, 1).flatten(2)
-                maps[f'segmentation{BELIEVABLE}'] = _find_finite(rows, every=True)
-                labels, confidence = classify(scores, look.size, self._restore_scores)
-                maps |= {'labels': labels, 'confidence': confidence}
-                if self._sky:
-                    maps['sky'] = among(labels, self._sky)
-            if 'depth' in raw and self._depth is not None:
-                whole = raw['depth'].flatten(1)[:, None]
-                maps[f'depth{BELIEVABLE}'] = _find_finite(whole, every=False)
-                maps['own'] = depth_of_weights(raw['depth'], self._depth, look.size)
+        if 'segmentation' in raw:
+            scores = raw['segmentation']
+            # Of a pixel with a score that is no number nobody can tell the class.
+            rows = scores.permute(0, 2, 3, 1).flatten(2)
+            maps[f'segmentation{BELIEVABLE}'] = _find_finite(rows, every=True)
+            labels, confidence = classify(scores, look.size, self._restore_scores)
+            maps |= {'labels': labels, 'confidence': confidence}
+            if self._sky:
+                maps['sky'] = among(labels, self._sky)
+        if 'depth' in raw and self._depth is not None:
+            whole = raw['depth'].flatten(1)[:, None]
+            maps[f'depth{BELIEVABLE}'] = _find_finite(whole, every=False)
+            maps['own'] = depth_of_weights(raw['depth'], self._depth, look.size)
         if 'labels' in maps and look.min_confidence > 0 and self.labels is not None:
+            catch_up()
             sure = maps['confidence'] >= look.min_confidence
             maps['labels'].masked_fill_(~sure, self.labels.unlabelled)
         return maps
@@ -151,7 +151,7 @@ def _find_finite(rows: Tensor, *, every: bool) -> Tensor:
     """
     Look whether `every` number of each row of (B, h, N) is finite, or any.
 
-    :return: (B, h) bool, as soon as `at_once` ends.
+    :return: (B, h) bool.
     """
     loops = loops_for(rows)
     if loops is None:

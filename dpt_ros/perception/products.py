@@ -136,11 +136,7 @@ class Finisher:
         maps['colors'] = colors = _shrink(maps.pop('pixels'), *order.size)
         if not order.wanted & METRES:
             return maps
-        metres = _scaled(given)
-        catch_up()
-        limits = options.depth_min, options.depth_max
-        margin = 4 * self._edge_reach(order.size)  # as far as `cut_flying` looks
-        depth = clean(metres, given.get('sky'), *limits, margin)
+        depth = clean(_scaled(given), given.get('sky'), options.depth_min, options.depth_max)
         if options.depth_steadiness:
             catch_up()
             last = (given['gray'], given['before']) if 'gray' in given else None
@@ -186,13 +182,12 @@ class Finisher:
                 )
         if labels is not None:
             if 'labels' in wanted:
-                products['labels'] = labels if labels.itemsize == 1 else labels.to(torch.uint16)
+                products['labels'] = _encode_labels(labels)
             if 'confidence' in wanted:
                 products['confidence'] = quantize(maps['confidence'], spare('confidence'))
             if 'overlay' in wanted and self._labels is not None:
                 tints = _tints(self._labels, options.segmentation_overlay_opacity, self._device)
                 products['overlay'] = tint(colors, labels, tints, spare('overlay'))
-        catch_up()
         return products
 
     def classes_of_points(self, options: Options) -> Tensor | None:
@@ -242,7 +237,10 @@ def _scaled(given: Tensors) -> Tensor:
     """Make metres of what `depth_of_weights` gave: metres, or inverse depth with an offset."""
     if 'offset' in given:
         return metres_of_inverse(given['own'], given['factor'], given['offset'])
-    return given['own'] / given['factor'] if 'factor' in given else given['own']
+    if 'factor' in given:
+        catch_up()
+        return given['own'] / given['factor']
+    return given['own']
 
 
 def _shrink(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -266,6 +264,14 @@ def _encode_depth(depth: Tensor, options: Options, spare: Tensor | None) -> Tens
     if options.depth_encoding == '16UC1':
         return millimetres(depth, spare)
     return fill(depth, options.depth_invalid_value, spare)
+
+
+def _encode_labels(labels: Tensor) -> Tensor:
+    """Bring labels to their message's encoding: mono8 or, above 255 classes, 16UC1."""
+    if labels.itemsize == 1:
+        return labels
+    catch_up()
+    return labels.to(torch.uint16)
 
 
 @lru_cache(maxsize=8)

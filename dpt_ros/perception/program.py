@@ -7,7 +7,7 @@ from itertools import groupby
 from time import perf_counter
 from typing import Any
 
-from dpt_ros.perception.bands import at_once
+from dpt_ros.perception.bands import asking, at_once
 from torch import Tensor
 
 Tensors = dict[str, Tensor]  # by name
@@ -30,8 +30,9 @@ class Program:
         seconds = {} if seconds is None else seconds
         state: Any = given
         for waiting, steps in groupby(self.steps.items(), lambda item: item[0] in self.at_once):
-            with at_once() if waiting else nullcontext():
+            with at_once(seconds) if waiting else nullcontext():
                 for name, step in steps:
+                    asking(name)
                     with stage(seconds, name):
                         state = step(state)
         return state

@@ -11,12 +11,12 @@ turn, which is too much to be written out.
 from collections.abc import Callable
 from functools import partial
 
-from dpt_ros.perception.bands import compiled, inner
 from dpt_ros.perception.loops import buffer
+from dpt_ros.perception.native import banded, inner
 from dpt_ros.perception.winograd import LANES, NARROW, WIDE
 import numpy as np
 
-TOGETHER = 35  # tiles, a multiple of 5, see `_multiplier`
+TOGETHER = 35  # tiles of a band, a multiple of 5, see `_multiplier`
 
 _FLOAT = np.float32
 _COLUMN = 6 * LANES  # numbers of a column of a tile, or of a row of it, in one pass
@@ -25,7 +25,7 @@ _FROM_PRODUCT = TOGETHER * WIDE  # from one of the 36 products of a tile to the 
 _PRODUCTS = 36 * _FROM_PRODUCT
 
 
-@compiled
+@banded
 def convolve(
     first,
     last,
@@ -48,7 +48,7 @@ def convolve(
     results,
 ):
     """
-    Convolve tiles number `first` to `last`, counted along rows, then down, then through the batch.
+    Convolve up to TOGETHER tiles, counted along rows, then down, then through the batch.
 
     :param maps: (B, h, w C) float32, C = `channels`: a multiple of INWARD.
     :param tops: (4 rows of tiles + 2,) int64, the first of the two rows that each row of the
@@ -74,15 +74,13 @@ def convolve(
     axes = tops, down, lefts, across
     behind, sums = (bias, lowest, projection, offset), (added, more)
 
-    together = -(-(last - first) // -(-(last - first) // TOGETHER))  # all runs nearly the same
-    for start in range(first, last, together):
-        count = min(together, last - start)
-        for channel in range(0, channels, LANES):
-            lanes = min(LANES, channels - channel)
-            part = maps, channels, channel, lanes
-            _make(start, count, part, axes, between, rectified, half, strip, tiles)
-            _multiply(tiles, channel, lanes, weights, products, count)
-        _finish(start, count, products, out, axes, behind, sums, half_back, square, results, depth)
+    count = last - first
+    for channel in range(0, channels, LANES):
+        lanes = min(LANES, channels - channel)
+        part = maps, channels, channel, lanes
+        _make(first, count, part, axes, between, rectified, half, strip, tiles)
+        _multiply(tiles, channel, lanes, weights, products, count)
+    _finish(first, count, products, out, axes, behind, sums, half_back, square, results, depth)
 
 
 @inner

@@ -146,7 +146,7 @@ class Winograd(nn.Module):
         added += [torch.empty(0, 0, 0)] * (2 - len(added))
         results = torch.empty(batch, high, wide * depth)
         given = maps, channels, *down, *across, between, self._relu_before, *self._given
-        in_bands(tiles.convolve, count, *given, depth, *added, results)
+        in_bands(tiles.convolve, count, *given, depth, *added, results, most=tiles.TOGETHER)
         return results.view(batch, high, wide, depth).permute(0, 3, 1, 2)
 
     def _as_ever(self, values: Tensor, size: Size | None, added: Sequence[Tensor]) -> Tensor:

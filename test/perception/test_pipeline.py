@@ -391,18 +391,19 @@ def test_nothing_is_read_before_it_is_written(
 def test_products_are_the_same_wherever_the_rows_are_parted(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ):
-    random = np.random.default_rng(seed)
+    random, evenly = np.random.default_rng(seed), bands._edges
 
-    class Anywhere(dict):
-        """Parts rows in another way each time."""
-
-        def get(self, kind: tuple) -> list[float]:
-            return random.dirichlet([1] * kind[0]).tolist()
+    def anywhere(rows: int, threads: int, most: int | None) -> np.ndarray:
+        if most is not None:
+            return evenly(rows, threads, most)
+        inside = random.integers(0, rows + 1, threads)  # and bands without rows
+        return np.sort(np.array([0, *inside, rows], np.int64))
 
     wanted = run(METRIC, depth_edge_angle=4.0).products
-    monkeypatch.setattr(bands, '_shares', Anywhere())
+    monkeypatch.setattr(bands, '_edges', anywhere)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 2 + seed % 3)
     found = run(METRIC, depth_edge_angle=4.0).products
+    assert set(found) == METRIC
     for name, values in wanted.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 

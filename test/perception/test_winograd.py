@@ -148,9 +148,6 @@ def test_threads_share_the_tiles(threads: int, monkeypatch: pytest.MonkeyPatch):
     values = torch.randn(1, 64, 70, 75)  # more tiles than go together
     wanted = Winograd(plain)(values)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
-    uneven = [2.0**-n for n in range(1, threads)]
-    shares = {(threads, 'convolve'): [*uneven, 1 - sum(uneven)]}
-    monkeypatch.setattr(bands, '_shares', shares)
     assert torch.equal(Winograd(plain)(values), wanted)
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_MARGIN = 8  # rows beyond a band that resampling it reads: four neighbors, two rows at a time
 FARTHEST = 1e8  # metres; a relative network may give inverse depth of zero and below
 
 
@@ -82,7 +81,7 @@ def _convert(
     numbers = *(np.float32(one) for one in (factor, offset, lowest, highest)), inverted
     high, wide = raw.shape[-2:] if raw.ndim > 1 else (1, raw.numel())
     for image, target in one_by_one(raw.reshape(-1, high, wide), found.view(-1, high, wide)):
-        in_bands(loops.convert, high, image, *numbers, target, margin=_MARGIN)
+        in_bands(loops.convert, high, image, *numbers, target)
     return found
 
 
