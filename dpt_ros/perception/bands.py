@@ -46,7 +46,7 @@ _here = _Here()
 @contextmanager
 def compiling_told(device: torch.device, tell: Callable[[str], Any]) -> Iterator[None]:
     """Tell, once, when a loop has to be compiled inside because no start before kept it."""
-    if _loops_on(device) is None:
+    if device.type != 'cpu' or _loops() is None:
         yield
         return
     from numba.core.event import install_listener, Listener
@@ -68,11 +68,7 @@ def compiling_told(device: torch.device, tell: Callable[[str], Any]) -> Iterator
 
 def loops_for(tensor: Tensor) -> ModuleType | None:
     """Return the module of loops for data of this device, None where there is none."""
-    return _loops_on(tensor.device)
-
-
-def _loops_on(device: torch.device) -> ModuleType | None:
-    return _loops() if device.type == 'cpu' else None
+    return _loops() if tensor.is_cpu else None
 
 
 @lru_cache(maxsize=1)
@@ -103,8 +99,7 @@ def in_bands(loop: Loop, rows: int, *arguments: Any, most: int | None = None) ->
         _run()
 
 
-@contextmanager
-def at_once(seconds: dict[str, float] | None = None) -> Iterator[None]:
+class at_once:  # as context managers are called
     """
     Run the loops that are asked for inside only at the end, one after the other.
 
@@ -112,20 +107,26 @@ def at_once(seconds: dict[str, float] | None = None) -> Iterator[None]:
     took the place of Python in the cache. What one of them writes a later one may read, but
     whoever else is to read it has to `catch_up` before.
 
-    :param seconds: what each loop takes at the end is added there, for who is `asking`.
+    Of what fails inside nothing is run.
     """
-    _here.waiting = True
-    try:
-        yield
-        if _here.kept:
-            stages, start = [stage for stage, _ in _here.kept], monotonic_ns()
-            ends = _run()
-            if seconds is not None:
-                for stage, begun, ended in zip(stages, [start, *ends], ends, strict=False):
-                    seconds[stage] = seconds.get(stage, 0.0) + 1e-9 * (ended - begun)
-    finally:
+
+    def __init__(self, seconds: dict[str, float] | None = None):
+        """Add to `seconds` what each loop takes at the end, for who was `asking`."""
+        self._seconds = {} if seconds is None else seconds
+
+    def __enter__(self) -> None:
+        _here.waiting = True
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         _here.waiting = False
-        _here.kept.clear()
+        if error is not None:
+            _here.kept.clear()
+        if not _here.kept:
+            return
+        stages, begun, seconds = [stage for stage, _ in _here.kept], monotonic_ns(), self._seconds
+        for stage, ended in zip(stages, _run(), strict=True):
+            seconds[stage] = seconds.get(stage, 0.0) + 1e-9 * (ended - begun)
+            begun = ended
 
 
 def asking(stage: str) -> None:
@@ -141,13 +142,18 @@ def catch_up() -> None:
 
 def _run() -> list[int]:
     """Run what is noted down, and return when each was done, see `native.run`."""
-    from dpt_ros.perception.native import run
-
     try:
-        ends = run(parallel(), torch.get_num_threads(), _here.sheet, len(_here.kept))
-        return list(ends.tolist())
+        given = parallel(), torch.get_num_threads(), _here.sheet, len(_here.kept)
+        return list(_native().run(*given).tolist())
     finally:
         _here.kept.clear()
+
+
+@lru_cache(maxsize=1)
+def _native() -> ModuleType:
+    from dpt_ros.perception import native
+
+    return native
 
 
 @lru_cache(maxsize=256)

@@ -10,7 +10,7 @@ columns; applied to a tile at a time, nothing larger than a tile of scores exist
 from functools import lru_cache, reduce
 import operator
 
-from dpt_ros.perception.bands import in_bands, loops_for, one_by_one
+from dpt_ros.perception.bands import in_bands, loops_for, one_by_one, room
 from dpt_ros.perception.resample import Blocks, blocks, matrix_of, room_for, Taps, taps
 from dpt_ros.zoo.checkpoints import Restore
 import numpy as np
@@ -23,7 +23,10 @@ ROWS, COLUMNS = 16, 160  # pixels of the smallest tile: few, lest the matrices a
 
 
 def classify(
-    scores: Tensor, size: tuple[int, int], restore: Restore | None = None
+    scores: Tensor,
+    size: tuple[int, int],
+    restore: Restore | None = None,
+    spare: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """
     Find the class of each pixel.
@@ -31,18 +34,20 @@ def classify(
     :param scores: (B, K, h, w), half the network's resolution (`model.heads.SegmentationHead`).
     :param size: (H, W) of the result.
     :param restore: the second step; None: bicubic.
+    :param spare: memory for the labels, see `bands.room`.
     :return: labels (B, H, W), uint8 or, above 255 classes, int32, the first of equal winners; and
         the softmax probability of each, (B, H, W) float32.
     """
     batch, classes = scores.shape[:2]
     kind = torch.uint8 if classes <= 255 else torch.int32
-    labels = torch.empty((batch, *size), dtype=kind, device=scores.device)
     confidence = torch.empty((batch, *size), device=scores.device)
     restore = restore or Restore()
     loops = loops_for(scores)
     if loops is None:
+        labels = torch.empty((batch, *size), dtype=kind, device=scores.device)
         _in_tiles(scores, restore, labels, confidence)
         return labels, confidence
+    labels = room(spare, batch, *size, dtype=kind)
     height, width = scores.shape[2:]
     columns, rows = _blocks(width, size[1], restore), _taps(height, size[0], restore)
     scores = room_for(scores, len(rows.weights), columns.weights.shape[1]).float()
@@ -57,9 +62,14 @@ def among(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
     if loops := loops_for(labels):
         found = torch.empty(labels.shape, dtype=torch.bool)
         for image, target in one_by_one(labels, found):
-            in_bands(loops.among, len(image), image, np.array(classes, image.dtype), target)
+            in_bands(loops.among, len(image), image, _numbers(classes, image.dtype), target)
         return found
     return reduce(operator.or_, (labels == one for one in classes))
+
+
+@lru_cache(maxsize=16)
+def _numbers(classes: tuple[int, ...], kind: np.dtype) -> np.ndarray:
+    return np.array(classes, kind)
 
 
 def _in_tiles(scores: Tensor, restore: Restore, labels: Tensor, confidence: Tensor) -> None:

@@ -24,7 +24,7 @@ def clean(depth: Tensor, sky: Tensor | None, near: float, far: float) -> Tensor:
     below = _just_below(near)
     if loops := loops_for(depth):
         cleaned = torch.empty(depth.shape)
-        in_bands(loops.clean, len(depth), depth, sky, cleaned, below, np.float32(far))
+        in_bands(loops.clean, depth.shape[0], depth, sky, cleaned, below, np.float32(far))
         return cleaned
     nothing = depth > far
     if sky is not None:
@@ -59,7 +59,7 @@ def cut_flying(
     if loops := loops_for(depth):
         kept = room(spare, *depth.shape)
         numbers = np.float32(tangent), reach, np.float32(1 / _STRAIGHT)
-        in_bands(loops.cut_flying, len(depth), depth, rays, *numbers, kept)
+        in_bands(loops.cut_flying, depth.shape[0], depth, rays, *numbers, kept)
         return kept
     found, inverse = torch.zeros(depth.shape, dtype=torch.bool, device=depth.device), 1 / depth
     for axis in (0, 1):

@@ -88,7 +88,8 @@ class Networks:
 
         They are called 'own' (what `depth_of_weights` gives), 'labels', 'confidence' and, if the
         labels have it, 'sky'; for each task there is 'TASK believable', (B, N) bool, all of it
-        set where an image is. What is given stands beside them.
+        set where an image is. What is given stands beside them. The labels of a single image may
+        be written to '/0 spare labels', see `products.Finisher.program`.
         """
         passes = [one for one in self.passes if one.tasks & look.tasks]
         steps = {
@@ -132,7 +133,8 @@ class Networks:
             # Of a pixel with a score that is no number nobody can tell the class.
             rows = scores.permute(0, 2, 3, 1).flatten(2)
             maps[f'segmentation{BELIEVABLE}'] = _find_finite(rows, every=True)
-            labels, confidence = classify(scores, look.size, self._restore_scores)
+            spare = given.get('/0 spare labels') if len(scores) == 1 else None
+            labels, confidence = classify(scores, look.size, self._restore_scores, spare)
             maps |= {'labels': labels, 'confidence': confidence}
             if self._sky:
                 maps['sky'] = among(labels, self._sky)

@@ -42,7 +42,7 @@ def tint(image: Tensor, labels: Tensor, tints: Tints, spare: Tensor | None = Non
     """
     if loops := loops_for(image):
         tinted = room(spare, *image.shape, dtype=torch.uint8)
-        in_bands(loops.tint, len(image), image, labels, *tints.steps, tinted)
+        in_bands(loops.tint, image.shape[0], image, labels, *tints.steps, tinted)
         return tinted
     share = look_up(tints.opacities, labels)[..., None]
     return torch.lerp(image.float(), look_up(tints.colors, labels).float(), share).round_().byte()
@@ -59,7 +59,7 @@ def shade(depth: Tensor, table: Tensor, per_metre: float, spare: Tensor | None =
     """
     if loops := loops_for(depth):
         painted = room(spare, *depth.shape, 3, dtype=torch.uint8)
-        in_bands(loops.shade, len(depth), depth, table, np.float32(per_metre), painted)
+        in_bands(loops.shade, depth.shape[0], depth, table, np.float32(per_metre), painted)
         return painted
     steps = (depth * per_metre).nan_to_num_(0, 0).clamp_(0, 255)
     return look_up(table, steps.to(torch.uint8)) * depth.isfinite()[..., None]
@@ -75,7 +75,7 @@ def quantize(share: Tensor, spare: Tensor | None = None) -> Tensor:
     """
     if loops := loops_for(share):
         steps = room(spare, *share.shape, dtype=torch.uint8)
-        in_bands(loops.quantize, len(share), share, steps)
+        in_bands(loops.quantize, share.shape[0], share, steps)
         return steps
     return (share * 255).round_().to(torch.uint8)
 
@@ -90,7 +90,7 @@ def millimetres(depth: Tensor, spare: Tensor | None = None) -> Tensor:
     """
     if loops := loops_for(depth):
         whole = room(spare, *depth.shape, dtype=torch.uint16)
-        in_bands(loops.round_millimetres, len(depth), depth, whole)
+        in_bands(loops.round_millimetres, depth.shape[0], depth, whole)
         return whole
     rounded = (depth * 1000).nan_to_num_(0, 0, 0).round_()
     return rounded.masked_fill_(rounded >= 65535, 0).to(torch.uint16)
@@ -100,6 +100,6 @@ def fill(depth: Tensor, value: float, spare: Tensor | None = None) -> Tensor:
     """Put a value where depth, (H, W) float32, is not finite; `spare` as in `millimetres`."""
     if loops := loops_for(depth):
         filled = room(spare, *depth.shape)
-        in_bands(loops.fill, len(depth), depth, np.float32(value), filled)
+        in_bands(loops.fill, depth.shape[0], depth, np.float32(value), filled)
         return filled
     return depth.masked_fill(~depth.isfinite(), value)

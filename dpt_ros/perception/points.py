@@ -28,7 +28,7 @@ def choose(
     if loops := loops_for(depth):
         solid = torch.empty_like(depth)
         classes = by_class or (None, None)
-        in_bands(loops.choose, len(depth), depth, np.float32(clearing), *classes, solid)
+        in_bands(loops.choose, depth.shape[0], depth, np.float32(clearing), *classes, solid)
         return solid
     solid = depth.masked_fill(depth == torch.inf, clearing)
     if by_class is not None:
@@ -62,7 +62,7 @@ def pack_points(
         nothing = torch.empty((0, 0), dtype=torch.uint8), depth  # is not looked at
         extra = (labels, confidence) if labelled else nothing
         pairs = points.view(torch.int64)
-        in_bands(loops.lift, len(depth), depth, rays, colors, *extra, labelled, pairs)
+        in_bands(loops.lift, depth.shape[0], depth, rays, colors, *extra, labelled, pairs)
         return points
     z = depth + 0 * (depth + rays[0])  # NaN where depth or the ray is not finite
     zeros = torch.zeros_like(z)

@@ -212,7 +212,7 @@ def of_image(tensors: Tensors, index: int) -> Tensors:
     mark, its = f'/{index} ', dict[str, Tensor]()
     for name, tensor in tensors.items():
         if name[0] != '/':
-            its[name] = tensor[index]
+            its[name] = tensor.select(0, index)
         elif name.startswith(mark):
             its[name.removeprefix(mark)] = tensor
     return its

@@ -29,12 +29,12 @@ class Program:
         """Run step by step; `seconds` gets the time of each, on a GPU that of handing it over."""
         seconds = {} if seconds is None else seconds
         state: Any = given
-        for waiting, steps in groupby(self.steps.items(), lambda item: item[0] in self.at_once):
+        for waiting, names in groupby(self.steps, self.at_once.__contains__):
             with at_once(seconds) if waiting else nullcontext():
-                for name, step in steps:
+                for name in names:
                     asking(name)
                     with stage(seconds, name):
-                        state = step(state)
+                        state = self.steps[name](state)
         return state
 
     def then(self, other: 'Program') -> 'Program':

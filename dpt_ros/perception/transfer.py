@@ -33,7 +33,7 @@ class Upload:
         """
         tensors = [torch.from_numpy(image) for image in images]
         if self._side is None:
-            return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
+            return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tensors)
         shape = (len(tensors), *tensors[0].shape)
         staged = torch.stack(tensors, out=torch.empty(shape, dtype=torch.uint8, pin_memory=True))
         current = torch.cuda.current_stream(self._device)

@@ -72,6 +72,15 @@ def test_above_255_classes_labels_are_wider():
     assert classify(random_scores((1, 256, 4, 4)), (8, 8))[0].dtype == torch.int32
 
 
+def test_labels_go_to_memory_that_is_spare_where_loops_write_them():
+    scores = random_scores((1, 5, 12, 16))
+    wanted, spare = classify(scores, (50, 60))[0], torch.zeros(50 * 60, dtype=torch.uint8)
+    found = classify(scores, (50, 60), spare=spare)[0]
+    assert torch.equal(found, wanted)
+    assert (found.data_ptr() == spare.data_ptr()) == (bands.loops_for(scores) is not None)
+    assert classify(scores, (50, 60), spare=spare[1:])[0].data_ptr() != spare[1:].data_ptr()
+
+
 def test_scores_in_half_precision_are_classified_in_float32():
     scores = random_scores((1, 5, 12, 16)).half()
     labels, confidence = classify(scores, (50, 60))
