@@ -72,8 +72,8 @@ requirements() {
 # Not editable: only a wheel brings the ament index, launch and config files into .venv/share.
 # Built from a copy, for setuptools leaves build/ and *.egg-info where it builds; offline.
 #
-# What Numba compiled stands beside the package, where uv deletes it: it is laid aside until then, if
-# it is still good. Numba itself looks only at the file that a function stands in.
+# What Numba compiled stands beside the package, where uv deletes it: it is laid aside until then,
+# unless a file there changed, lest what nobody asks for any more pile up.
 package() {
     local site loops=dpt_ros/perception
     site=$("$VENV/bin/python" -Ic 'import sysconfig; print(sysconfig.get_path("purelib"))')
