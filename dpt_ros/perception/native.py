@@ -156,12 +156,8 @@ def _write_call(typing: Any, slot: Any, loop: Any, edges: Any, given: Any) -> An
         rows, *arguments = cgutils.unpack_tuple(within, block)
         first = within.gep(_data(context, within, edges, rows), [band])
         first, last = within.load(first), within.load(_at(within, first, 1))
-        function = loop.dispatcher.overloads[called.args]
-        context.active_code_library.add_linking_library(function.library)
-        status, _ = context.call_internal_no_propagate(
-            within, function.fndesc, called, (first, last, *arguments)
-        )
-        within.ret(within.zext(status.is_error, _WORD))
+        failed = _call_compiled(context, within, loop, called, (first, last, *arguments))
+        within.ret(within.zext(failed, _WORD))
 
         builder.store(builder.ptrtoint(call, _WORD), _at(builder, data, _ADDRESS))
         return context.get_dummy_value()
@@ -217,10 +213,7 @@ def _in_each_thread(typing: Any, parallel: Any, threads: Any, function: Any, giv
         call.linkage = 'internal'
         within = ir.IRBuilder(call.append_basic_block())
         block = within.load(within.bitcast(call.args[0], at.type))
-        result = function.dispatcher.overloads[called.args]
-        context.active_code_library.add_linking_library(result.library)
-        arguments = cgutils.unpack_tuple(within, block)
-        context.call_internal_no_propagate(within, result.fndesc, called, arguments)
+        _call_compiled(context, within, function, called, cgutils.unpack_tuple(within, block))
         within.ret_void()
 
         shape = ir.FunctionType(ir.VoidType(), [each.as_pointer(), _BYTES, count, count])
@@ -230,6 +223,14 @@ def _in_each_thread(typing: Any, parallel: Any, threads: Any, function: Any, giv
         return context.get_dummy_value()
 
     return types.none(parallel, threads, function, given), lower
+
+
+def _call_compiled(context: Any, builder: Any, function: Any, called: Any, values: Any) -> Any:
+    """Call a compiled function where nobody could raise what it raises: whether it did."""
+    made = function.dispatcher.overloads[called.args]
+    context.active_code_library.add_linking_library(made.library)
+    status, _ = context.call_internal_no_propagate(builder, made.fndesc, called, values)
+    return status.is_error
 
 
 def _data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
